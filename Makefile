@@ -1,0 +1,59 @@
+# Every target leaves everything it installs in .venv (Python) or the user's cache folder (cluster binaries, images).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+HARNESS := PYTHONPATH=tests $(BIN)/python -m e2e.harness
+
+.PHONY: help setup fmt check test unit e2e demo demo-down crds golden lock images
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## install everything into .venv
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setup: installing the locked packages into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check "uv>=0.5"
+	@$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+lock: ## resolve the dependencies again
+	@uv=$$(command -v uv || echo $(BIN)/uv); opts="--quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header"; \
+	$$uv pip compile pyproject.toml $$opts --all-extras --group dev -o requirements.lock && \
+	$$uv pip compile pyproject.toml $$opts --extra operator --extra gateway --extra cli -c requirements.lock -o images/requirements-stoker.lock && \
+	$$uv pip compile pyproject.toml $$opts --extra runtime -c requirements.lock -o images/requirements-runtime.lock && \
+	$$uv pip compile pyproject.toml $$opts --extra runtime --extra torch -c requirements.lock -o images/requirements-runtime-gpu.lock
+
+fmt: setup ## format the code
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix --quiet .
+
+check: setup ## format check, lint, types, layers
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/mypy && $(BIN)/lint-imports
+
+unit: setup ## the fast tests
+	@$(BIN)/pytest
+
+e2e: setup ## every user story on a real cluster, with its figures
+	@$(BIN)/pytest -m e2e --timeout 1200 tests/e2e
+
+test: check unit e2e ## everything: check, unit tests, stories on a real cluster
+
+demo: setup ## a model sleeps, wakes for a request, answers, sleeps again
+	@PYTHONPATH=tests $(BIN)/python -m e2e.demo
+
+demo-down: setup ## remove all that the demo made
+	@$(HARNESS) down
+
+images: setup ## build the container images
+	@$(HARNESS) images
+
+crds: setup ## write crds/ and the chart's copy from the pydantic models
+	@$(BIN)/python -m stoker_api.crd
+
+golden: setup ## rewrite the expected manifests of the tests
+	@STOKER_GOLDEN=write $(BIN)/pytest -q tests -k golden

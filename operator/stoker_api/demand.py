@@ -1,0 +1,77 @@
+"""Wire types between gateway and operator: demand snapshots, announcements, pings (NDJSON lines).
+
+Knows the fields and their JSON; does not know HTTP, clocks or what anybody concludes from them.
+Written by the gateway, read by the operator; announcements come from runtime pods.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+RuntimePhase = Literal["Starting", "Loading", "Ready", "Draining", "Failed"]
+
+
+class _Wire(BaseModel):
+    """Immutable, and tolerant of fields that a newer peer adds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Demand(_Wire):
+    """What one gateway worker sees of one deployment: a full snapshot, never a difference."""
+
+    kind: Literal["demand"] = "demand"
+    deployment: str
+    """`namespace/name`."""
+    queued: int = Field(ge=0)
+    """Requests held."""
+    running: int = Field(ge=0)
+    """Requests handed to a pod and not yet ended."""
+    idle_s: float = Field(ge=0)
+    """Seconds since a request last came or ended; an age, so clocks need not agree."""
+    arrivals: int = Field(ge=0)
+    """Requests since the worker started."""
+    oldest_wait_s: float = Field(default=0, ge=0)
+    """How long the longest-held request has waited."""
+    pods: dict[str, int] = {}
+    """Requests running on each pod, by name."""
+
+
+class Announcement(_Wire):
+    """What a runtime pod says of itself: the fast path beside probes and pod status."""
+
+    kind: Literal["announce"] = "announce"
+    namespace: str
+    deployment: str
+    pod: str
+    address: str
+    """`ip:port` of its OpenAI routes."""
+    phase: RuntimePhase
+    slots: int = Field(default=0, ge=0)
+    """Sequences it runs at once; known when ready."""
+    reason: str = ""
+    message: str = ""
+    phases: dict[str, float] = {}
+    """Unix seconds at which each phase ended: container, imports, weights, firstToken."""
+
+    @property
+    def key(self) -> str:
+        """`namespace/deployment`."""
+        return f"{self.namespace}/{self.deployment}"
+
+
+class Ping(_Wire):
+    """Nothing changed; the stream lives."""
+
+    kind: Literal["ping"] = "ping"
+
+
+DemandLine = Demand | Announcement | Ping
+_lines: TypeAdapter[DemandLine] = TypeAdapter(DemandLine)
+
+
+def parse_line(line: bytes) -> DemandLine:
+    """One NDJSON line. Raises `pydantic.ValidationError`."""
+    return _lines.validate_json(line)

@@ -1,0 +1,61 @@
+"""The words that operator, gateway and runtime pods share: labels, annotations, ports, paths.
+
+Knows literals and the naming of children; does not know Kubernetes clients or models. Everybody
+imports it, except the runtime, which repeats the few literals it needs (a contract test compares).
+"""
+
+from __future__ import annotations
+
+GROUP = "stoker.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+FIELD_MANAGER = "stoker"
+
+LABEL_NAME = "app.kubernetes.io/name"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_COMPONENT = "app.kubernetes.io/component"
+RUNTIME_NAME = "stoker-runtime"
+MANAGED_BY = "stoker"
+LABEL_DEPLOYMENT = f"{GROUP}/deployment"
+LABEL_TEMPLATE = f"{GROUP}/template"
+
+ANNOTATION_ADDRESS = f"{GROUP}/address"
+"""`ip:port` of a pod that announced itself ready; written by the operator for all gateways."""
+ANNOTATION_DECIDED_AT = f"{GROUP}/decided-at"
+"""Unix seconds at which the operator decided to make the pod."""
+ANNOTATION_INTERNAL_PORTS = f"{GROUP}/internal-ports"
+"""On gateway pods: the internal port of every worker process, comma-separated."""
+
+RUNTIME_CONTAINER = "runtime"
+RUNTIME_PORT = 8000
+RUNTIME_ADMIN_PORT = 8001
+MODELS_MOUNT = "/models"
+
+TOKEN_SECRET_KEY = "token"  # the key's name, not a secret
+INTERNAL_PORT = 8090
+DEMAND_PATH = "/internal/demand"
+ANNOUNCE_PATH = "/internal/announce"
+REFUSED_HEADER = "x-stoker-refused"
+"""Set by a runtime that answers 503 before any work: `draining`, `full` or `loading`."""
+
+DEMAND_PURPOSE = "demand"
+
+
+def runtime_purpose(namespace: str, name: str) -> str:
+    """The purpose from which the token of one deployment's pods is derived."""
+    return f"runtime/{namespace}/{name}"
+
+
+def token_secret_name(deployment: str) -> str:
+    """The Secret that hands a deployment's pods their token."""
+    return f"{deployment}-runtime"
+
+
+def headless_service_name(deployment: str) -> str:
+    """The Service that lists a deployment's pods."""
+    return f"{deployment}-pods"
+
+
+def pod_name(deployment: str, template: str, index: int) -> str:
+    """The name of one replica, the same for whoever computes it."""
+    return f"{deployment}-{template}-{index}"

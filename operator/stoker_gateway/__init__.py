@@ -1,0 +1,1 @@
+"""The gateway: holds requests while models wake, routes and streams them."""

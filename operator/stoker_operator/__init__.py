@@ -1,0 +1,1 @@
+"""The operator: observes deployments and demand, decides, writes pods."""

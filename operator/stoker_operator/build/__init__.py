@@ -1,0 +1,1 @@
+"""Pure builders: API object to manifest."""

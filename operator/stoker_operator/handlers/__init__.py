@@ -1,0 +1,1 @@
+"""kopf handlers: observe, decide, apply; nothing else."""

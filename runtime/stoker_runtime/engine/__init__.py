@@ -1,0 +1,1 @@
+"""Runner, sampler, memory plan, loop."""

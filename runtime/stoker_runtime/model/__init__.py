@@ -1,0 +1,1 @@
+"""Spec, layers, attention, decoder, weights."""

@@ -1,0 +1,1 @@
+"""Formats and packing of quantised weights."""

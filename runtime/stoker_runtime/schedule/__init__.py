@@ -1,0 +1,1 @@
+"""Pure, torch-free scheduling: sequences, blocks, steps."""

@@ -1,0 +1,1 @@
+"""The API process: OpenAI routes, streaming, metrics, lifecycle."""

@@ -1,0 +1,164 @@
+"""Messages between the API process and the engine process.
+
+Knows the structs and their framing (4-byte big-endian length, then msgpack); does not know what
+either side does with them. Torch-free: both processes import it.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Literal
+
+import msgspec
+
+from stoker_runtime.schedule.params import SamplingParams
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+class Generate(msgspec.Struct, tag="generate", frozen=True):
+    """API → engine: make one sequence of tokens (a request with `n` choices sends n of them)."""
+
+    id: str
+    prompt_ids: list[int]
+    params: SamplingParams
+
+
+class Abort(msgspec.Struct, tag="abort", frozen=True):
+    """API → engine: nobody waits for these sequences any more. Unknown ids are ignored."""
+
+    ids: list[str]
+
+
+class Stop(msgspec.Struct, tag="stop", frozen=True):
+    """API → engine: exit now; sent when the drain is over."""
+
+
+class Phase(msgspec.Struct, tag="phase", frozen=True):
+    """Engine → API: a phase of the start ended (`imports`, `weights`, `firstToken`)."""
+
+    name: str
+    at: float
+    """Unix seconds."""
+
+
+class Loaded(msgspec.Struct, tag="loaded", frozen=True):
+    """Engine → API: the model is ready, a real token was made."""
+
+    slots: int
+    """Sequences that run at once."""
+    max_model_len: int
+    """Longest prompt plus answer, in tokens."""
+    num_kv_blocks: int
+    block_size: int
+    vocab_size: int
+    eos_token_ids: tuple[int, ...]
+
+
+class Failed(msgspec.Struct, tag="failed", frozen=True):
+    """Engine → API: the model can't be served; `reason` is CamelCase, `message` says what to do."""
+
+    reason: str
+    message: str
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """One token and its natural-log probability."""
+
+    token_id: int
+    logprob: float
+
+
+class Output(msgspec.Struct, frozen=True, omit_defaults=True):
+    """New tokens of one sequence; the last one of a sequence carries `finish_reason`."""
+
+    id: str
+    token_ids: list[int]
+    finish_reason: FinishReason | None = None
+    num_cached_tokens: int = 0
+    """Prompt tokens answered from the prefix cache."""
+    logprobs: list[TokenLogprob] = []
+    """The chosen tokens' own, one per token in `token_ids`, when asked for."""
+    top_logprobs: list[list[TokenLogprob]] = []
+    """The most likely alternatives, one list per token, when asked for."""
+    error: str = ""
+    """What went wrong, when `finish_reason` is `error`."""
+
+
+class Outputs(msgspec.Struct, tag="outputs", frozen=True):
+    """Engine → API: what one step made."""
+
+    outputs: list[Output]
+
+
+class Stats(msgspec.Struct, tag="stats", frozen=True):
+    """Engine → API: gauges and counters for `/metrics`; sent on change, at most 4 a second."""
+
+    running: int
+    waiting: int
+    kv_blocks_used: int
+    kv_blocks_total: int
+    preemptions: int
+    prompt_tokens: int
+    generated_tokens: int
+
+
+class Heartbeat(msgspec.Struct, tag="heartbeat", frozen=True):
+    """Engine → API: the loop is alive; once a second, busy or idle."""
+
+    at: float
+
+
+ToEngine = Generate | Abort | Stop
+ToApi = Phase | Loaded | Failed | Outputs | Stats | Heartbeat
+
+_HEADER_BYTES = 4
+_encoder = msgspec.msgpack.Encoder()
+_to_engine_decoder = msgspec.msgpack.Decoder(ToEngine)
+_to_api_decoder = msgspec.msgpack.Decoder(ToApi)
+
+
+def pack(message: ToEngine | ToApi) -> bytes:
+    """One frame: length and payload."""
+    payload = _encoder.encode(message)
+    return len(payload).to_bytes(_HEADER_BYTES, "big") + payload
+
+
+class _Frames:
+    """Cuts a byte stream into payloads."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def split(self, data: bytes) -> list[bytes]:
+        """The payloads that `data` completes."""
+        self._buffer += data
+        payloads = []
+        while len(self._buffer) >= _HEADER_BYTES:
+            end = _HEADER_BYTES + int.from_bytes(self._buffer[:_HEADER_BYTES], "big")
+            if len(self._buffer) < end:
+                break
+            payloads.append(bytes(self._buffer[_HEADER_BYTES:end]))
+            del self._buffer[:end]
+        return payloads
+
+
+class EngineInbox(_Frames):
+    """The engine's side: bytes in, `ToEngine` messages out."""
+
+    def feed(self, data: bytes) -> list[ToEngine]:
+        """The messages that `data` completes, in order."""
+        return [_to_engine_decoder.decode(payload) for payload in self.split(data)]
+
+
+class ApiInbox(_Frames):
+    """The API process's side: bytes in, `ToApi` messages out."""
+
+    def feed(self, data: bytes) -> list[ToApi]:
+        """The messages that `data` completes, in order."""
+        return [_to_api_decoder.decode(payload) for payload in self.split(data)]
+
+
+def send(sock: socket.socket, message: ToEngine | ToApi) -> None:
+    """Write one frame, waiting for room. Raises `BrokenPipeError` when the peer is gone."""
+    sock.sendall(pack(message))
