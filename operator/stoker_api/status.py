@@ -1,0 +1,127 @@
+"""What the operator reports: the `status` of `LLMDeployment` and `WarmPool`.
+
+Knows the fields; does not know how they are derived (`stoker_operator.decide.status` does). Only
+the operator writes them.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from stoker_api.conditions import Condition
+from stoker_api.fields import ApiModel
+
+
+class ScalingInputs(ApiModel):
+    """What the autoscaler looked at when it decided."""
+
+    queued: int = 0
+    """Requests held at the gateways for want of a free slot."""
+    running: int = 0
+    """Requests being answered."""
+    ready: int = 0
+    """Replicas that answer."""
+    starting: int = 0
+    """Replicas on their way; they count as capacity, so a burst does not double again."""
+    idle_seconds: float | None = None
+    """Seconds since a request last came or ended."""
+    cold_start_seconds: float | None = None
+    """What a cold start is taken to last: measured, or an estimate before the first one."""
+
+
+class ScalingStatus(ApiModel):
+    """The autoscaler's last decision, and why."""
+
+    desired: int = 0
+    """Replicas wanted."""
+    reason: str = ""
+    """Why, as one CamelCase word."""
+    message: str = ""
+    """Why, in a sentence with the numbers that decided."""
+    inputs: ScalingInputs = Field(default_factory=ScalingInputs)
+    """The numbers themselves."""
+
+
+class ColdStartPhases(ApiModel):
+    """Seconds spent in each step of a cold start, in order; a step not seen is absent."""
+
+    decided: float | None = None
+    """From the request's arrival at the gateway to the operator's decision."""
+    scheduled: float | None = None
+    """Until the pod had a node."""
+    image: float | None = None
+    """Until the image was on the node; near 0 when it was there."""
+    container: float | None = None
+    """Until the container's first process ran."""
+    imports: float | None = None
+    """Until the runtime had loaded its libraries."""
+    weights: float | None = None
+    """Until the checkpoint was in memory."""
+    first_token: float | None = None
+    """Until the first token had been made."""
+
+
+class ColdStart(ApiModel):
+    """How long the last wake took, and where the time went."""
+
+    path: str = "fresh"
+    """What was there already: `fresh` (image and weights on the node at best), `warm` (a standby
+    pod), `resident` (a standby that holds the weights in memory)."""
+    total: float = 0
+    """Seconds from the decision's cause to the first token."""
+    phases: ColdStartPhases = Field(default_factory=ColdStartPhases)
+    """Seconds spent in each step."""
+
+
+class LLMDeploymentStatus(ApiModel):
+    """What was observed; written by the operator alone."""
+
+    observed_generation: int = 0
+    """The `metadata.generation` that this status is about; older than the object's means that the
+    operator has not seen the latest change yet."""
+    phase: str = ""
+    """One word for people: Pending, ScaledToZero, Waking, Serving, Stopped or Failed. Programs
+    should read the conditions."""
+    replicas: int = 0
+    """Pods that exist for this deployment, draining ones excepted."""
+    ready_replicas: int = 0
+    """Pods that answer requests."""
+    selector: str = ""
+    """Label selector of the pods, for `kubectl scale`, autoscalers and disruption budgets."""
+    url: str = ""
+    """Base URL for OpenAI clients inside the cluster."""
+    conditions: list[Condition] = Field(
+        default=[],
+        max_length=16,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        },
+    )
+    """Ready sums up; ModelAvailable, Fits, Scheduled, Scaling and Progressing say what hinders."""
+    scaling: ScalingStatus | None = None
+    """The autoscaler's last decision, and why."""
+    last_cold_start: ColdStart | None = None
+    """How long the last wake took, and where the time went."""
+
+
+class WarmPoolStatus(ApiModel):
+    """What was observed; written by the operator alone."""
+
+    observed_generation: int = 0
+    """The `metadata.generation` that this status is about."""
+    standby: int = 0
+    """Pods that wait to be adopted."""
+    adopted: int = 0
+    """Pods of this pool that now serve a deployment."""
+    selector: str = ""
+    """Label selector of the standby pods."""
+    conditions: list[Condition] = Field(
+        default=[],
+        max_length=16,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        },
+    )
+    """Ready sums up; Scheduled and Progressing say where it hangs."""
