@@ -1,0 +1,23 @@
+"""The `stoker` command: one sub-command per file.
+
+Knows which commands there are; does not know what they do. Installed as the script `stoker`.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from stoker_cli.chat import chat
+from stoker_cli.why import why
+
+app = typer.Typer(
+    name="stoker",
+    help="Serverless language models on Kubernetes.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+app.command()(chat)
+app.command()(why)
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,44 @@
+"""Reads LLMDeployments for the commands, with the user's own kubeconfig.
+
+Knows the Kubernetes client and how its errors read to a person; does not know what is shown.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import typer
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+
+from stoker_api import names
+
+
+class Deployments:
+    """The deployments that the kubeconfig's current context reaches."""
+
+    def __init__(self, namespace: str | None) -> None:
+        """Load the kubeconfig. Exits with a readable word when there is none."""
+        try:
+            config.load_kube_config()  # type: ignore[no-untyped-call]
+        except config.ConfigException as error:
+            raise typer.BadParameter(f"no usable kubeconfig: {error}") from error
+        self.namespace = namespace or _current_namespace()
+        self._api = client.CustomObjectsApi()
+
+    def fetch(self, name: str) -> dict[str, Any]:
+        """The deployment as the API server has it. Exits with a readable word when absent."""
+        where = (names.GROUP, names.VERSION, self.namespace, "llmdeployments", name)
+        try:
+            found = cast(dict[str, Any], self._api.get_namespaced_custom_object(*where))
+        except ApiException as error:
+            if error.status != 404:
+                raise typer.BadParameter(f"cannot read {name}: {error.reason}") from error
+            word = f"no LLMDeployment named {name!r} in namespace {self.namespace!r}"
+            raise typer.BadParameter(word) from error
+        return found
+
+
+def _current_namespace() -> str:
+    _, active = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
+    return str(active["context"].get("namespace", "default"))
