@@ -1,0 +1,160 @@
+"""The settings of the runtime, one frozen class for both processes.
+
+Knows every flag, its default and its range; reads `--flag value` first, then `STOKER_FLAG` from the
+environment. Imports nothing slow: the API process must answer within half a second of its start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from stoker_runtime.errors import ConfigInvalid
+
+_CHOICES = {
+    "dtype": ("auto", "float32", "bfloat16", "float16"),
+    "device": ("auto", "cpu", "cuda"),
+    "log_format": ("text", "json"),
+}
+_MINIMUM = {"max_num_seqs": 1, "block_size": 1, "max_batched_tokens": 1}
+_MAXIMUM = {"port": 65535, "admin_port": 65535}
+_SECRETS = ("token", "api_key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Settings of one runtime: flag `--max-num-seqs`, variable `STOKER_MAX_NUM_SEQS`."""
+
+    model: Path
+    """Checkpoint folder: config.json, *.safetensors, tokenizer.json."""
+    served_name: str = ""
+    """The `model` of OpenAI requests; empty: the folder's name."""
+    max_model_len: int = 0
+    """Longest prompt plus answer in tokens; 0: what the checkpoint and the cache allow."""
+    max_num_seqs: int = 32
+    """Sequences that run at once; more wait."""
+    max_batched_tokens: int = 512
+    """Tokens computed in one step; bounds how long a prompt can hold up the streams."""
+    kv_cache_tokens: int = 0
+    """Tokens the KV cache holds; 0: sized from free memory."""
+    block_size: int = 16
+    """Tokens per block of the KV cache."""
+    dtype: str = "auto"
+    """auto, float32, bfloat16 or float16; auto is what this device computes fastest."""
+    device: str = "auto"
+    """auto, cpu or cuda; auto takes a GPU if there is one."""
+    threads: int = 0
+    """CPU threads of the engine; 0: the cgroup's quota, at most the CPUs this process may use."""
+    seed: int = 0
+    """Where the seeds of requests without their own come from."""
+    host: str = "0.0.0.0"
+    """Address both ports listen on."""
+    port: int = 8000
+    """OpenAI API, health, readiness and metrics."""
+    admin_port: int = 8001
+    """Load, drain and sleep; only for the operator."""
+    api_key: str = ""
+    """Key that clients must send when the server is started by hand; empty: open."""
+    token: str = ""
+    """Key that the gateway sends; set by the operator through `STOKER_TOKEN`."""
+    announce_url: str = ""
+    """Where to announce phases; empty: nowhere."""
+    pod_name: str = ""
+    """This pod's name, for announcements."""
+    namespace: str = ""
+    """This pod's namespace, for announcements."""
+    deployment: str = ""
+    """The LLMDeployment this pod belongs to, for announcements."""
+    pod_ip: str = ""
+    """This pod's address, for announcements."""
+    log_format: str = "text"
+    """text or json."""
+
+    def __post_init__(self) -> None:
+        """Check every range, so that a `Config` that exists is a good one."""
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise ConfigInvalid(f"`{name}` must be one of {', '.join(choices)}, was {value!r}")
+        for field in fields(self):
+            _check_range(field.name, getattr(self, field.name))
+        if self.max_batched_tokens < self.max_num_seqs:
+            raise ConfigInvalid(
+                "`max_batched_tokens` must be ≥ `max_num_seqs`, "
+                f"was {self.max_batched_tokens} < {self.max_num_seqs}"
+            )
+
+    @property
+    def model_name(self) -> str:
+        """The name clients ask for."""
+        return self.served_name or self.model.name
+
+    def to_args(self) -> list[str]:
+        """Flags that make the same config elsewhere; secrets stay in the environment."""
+        args: list[str] = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in _SECRETS and value != field.default:
+                args += [_flag(field.name), str(value)]
+        return args
+
+
+def parse_config(args: Sequence[str], environ: Mapping[str, str]) -> Config:
+    """Read flags (`--name value` or `--name=value`), then the environment, then defaults."""
+    given = _read_environment(environ) | _read_flags(args)
+    if "model" not in given:
+        raise ConfigInvalid("`model` is required: give the checkpoint folder with --model")
+    return Config(**{name: _convert(name, text) for name, text in given.items()})  # type: ignore[arg-type]
+
+
+def flag_names() -> tuple[str, ...]:
+    """Every flag, in the order of the class."""
+    return tuple(_flag(field.name) for field in fields(Config))
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _read_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    names = {field.name: f"STOKER_{field.name.upper()}" for field in fields(Config)}
+    return {name: environ[key] for name, key in names.items() if environ.get(key)}
+
+
+def _read_flags(args: Sequence[str]) -> dict[str, str]:
+    names = {_flag(field.name): field.name for field in fields(Config)}
+    given: dict[str, str] = {}
+    rest = iter(args)
+    for arg in rest:
+        flag, has_value, value = arg.partition("=")
+        if flag not in names:
+            raise ConfigInvalid(f"unknown flag {arg!r}; known are {', '.join(names)}")
+        if not has_value:
+            value = next(rest, "")
+            if not value:
+                raise ConfigInvalid(f"{flag} needs a value")
+        given[names[flag]] = value
+    return given
+
+
+def _convert(name: str, text: str) -> str | int | Path:
+    kind = Config.__annotations__[name]
+    if kind == "Path":
+        return Path(text)
+    if kind == "str":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigInvalid(f"`{name}` must be a whole number, was {text!r}") from None
+
+
+def _check_range(name: str, value: object) -> None:
+    if not isinstance(value, int):
+        return
+    minimum, maximum = _MINIMUM.get(name, 0), _MAXIMUM.get(name, 2**63 - 1)
+    if value < minimum:
+        raise ConfigInvalid(f"`{name}` must be ≥ {minimum}, was {value}")
+    if value > maximum:
+        raise ConfigInvalid(f"`{name}` must be ≤ {maximum}, was {value}")
