@@ -1,0 +1,3 @@
+module stoker.dev/harness/node-init
+
+go 1.26
