@@ -38,8 +38,7 @@ def test_a_wake_without_a_total_has_no_bars() -> None:
 
 
 def test_the_table_names_path_and_total() -> None:
-    console = Console(width=100, record=True, file=None, quiet=True)
-    console.quiet = False
+    console = Console(width=100)
     with console.capture() as captured:
         console.print(draw_timeline({"decided": 0.012, "firstToken": 0.2}, "fresh", 1.75))
     text = captured.get()
