@@ -1,27 +1,30 @@
-"""The kinds of fields that resources are made of: names, durations, quantities, sources.
+"""The kinds of fields that resources are made of: names, quantities, sources, label maps.
 
-Each says in one place what pydantic refuses and, as a CEL rule, what the API server refuses. Knows
-no resource; `v1alpha1.py` and `status.py` build on it.
+Each says in one place what pydantic refuses and what the API server refuses. Knows no resource;
+`v1alpha1.py` and its parts build on it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from stoker_api import duration, source
+from stoker_api import names, source
+from stoker_api.rules import Extension, duration_between, keys, literal, matching, rule, rules
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 SERVED_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$"
-RESOURCE_NAME = r"^([a-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+QUALIFIED_NAME = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$"
+IMAGE = r"^[a-z0-9][A-Za-z0-9._:/@-]*$"
 
-Rules = dict[str, Any]
+RESERVED_PREFIX = f"{names.GROUP}/"
+RESERVED_LABELS = (names.LABEL_NAME, names.LABEL_MANAGED_BY)
 
 
 class ApiModel(BaseModel):
@@ -36,84 +39,64 @@ class ApiModel(BaseModel):
     )
 
 
-def rule(expression: str, message: str) -> dict[str, str]:
-    """One CEL rule; `message` is itself a CEL expression, so that it can quote the value."""
-    return {"rule": expression, "messageExpression": message}
-
-
-def rules(*each: dict[str, str]) -> Rules:
-    """The schema extension that carries CEL rules."""
-    return {"x-kubernetes-validations": list(each)}
-
-
-def cel(text: str) -> str:
-    """A CEL string literal of `text`, backslashes as they are."""
-    quote = '"' if "'" in text else "'"
-    return f"r{quote}{text}{quote}"
-
-
-def matching(pattern: str, wanted: str) -> tuple[AfterValidator, Rules]:
-    """The Python check and the CEL rule of one pattern, with the same words."""
-    message = f"{cel(f'must be {wanted}, was ')} + string(self)"
-    return AfterValidator(_matcher(pattern, wanted)), rules(
-        rule(f"string(self).matches({cel(pattern)})", message)
-    )
-
-
-def _matcher(pattern: str, wanted: str) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if not re.fullmatch(pattern, str(value)):
-            raise ValueError(f"must be {wanted}, was {value}")
-        return value
-
-    return check
-
-
 def _check_source(text: str) -> str:
     source.parse_source(text)
     return text
 
 
-def _source_rules() -> Rules:
-    accepted = " || ".join(f"self.matches({cel(p)})" for p in source.PATTERNS.values())
-    return rules(rule(accepted, f"{cel(f'must be {source.FORMS}, was ')} + self"))
+def _source_rules() -> Extension:
+    accepted = " || ".join(f"self.matches({literal(p)})" for p in source.PATTERNS.values())
+    return rules(rule(accepted, f"{literal(f'must be {source.FORMS}, was ')} + self"))
 
 
-def duration_between(lowest: str, highest: str) -> tuple[AfterValidator, Rules]:
-    """The Python check and the CEL rules of a duration within limits."""
-    grammar = f"self.matches({cel(duration.PATTERN)})"
-    limits = f"duration(self) >= duration('{lowest}') && duration(self) <= duration('{highest}')"
-    wanted = f"must be between {lowest} and {highest}, was "
-    form = "must be a duration such as 90s, 5m or 1h30m, was "
-
-    def check(text: str) -> str:
-        seconds = duration.parse_duration(text)
-        if not duration.parse_duration(lowest) <= seconds <= duration.parse_duration(highest):
-            raise ValueError(f"{wanted}{text}")
-        return text
-
-    return AfterValidator(check), rules(
-        rule(grammar, f"{cel(form)} + self"),
-        rule(f"!{grammar} || ({limits})", f"{cel(wanted)} + self"),
-    )
+def _is_reserved(key: str) -> bool:
+    return key.startswith(RESERVED_PREFIX) or key in RESERVED_LABELS
 
 
+def _is_malformed(key: str) -> bool:
+    return not re.fullmatch(QUALIFIED_NAME, key)
+
+
+_RESERVED = f"k.startsWith('{RESERVED_PREFIX}') || k in {list(RESERVED_LABELS)}"
+_MALFORMED = f"!k.matches({literal(QUALIFIED_NAME)})"
 _label, _label_rules = matching(DNS_LABEL, "lower case letters, digits and inner '-'")
 _subdomain, _subdomain_rules = matching(SUBDOMAIN, "lower case letters, digits, inner '-' and '.'")
 _quantity, _quantity_rules = matching(QUANTITY, "a quantity such as 500m, 4 or 16Gi")
 _served, _served_rules = matching(SERVED_NAME, "letters, digits and any of . _ : / @ + -")
-_resource, _resource_rules = matching(RESOURCE_NAME, "a resource name such as nvidia.com/gpu")
+_resource, _resource_rules = matching(QUALIFIED_NAME, "a resource name such as nvidia.com/gpu")
+_value, _value_rules = matching(LABEL_VALUE, "a label value: letters, digits and inner . _ -")
+_image, _image_rules = matching(IMAGE, "an image such as registry.example/stoker-runtime:1.0")
+_idle, _idle_rules = duration_between("1s", "168h")
+_hold, _hold_rules = duration_between("1s", "1h")
+_keys, _keys_rule = keys(_MALFORMED, _is_malformed, "must have keys such as team or a.org/b, was ")
+_own, _own_rule = keys(_RESERVED, _is_reserved, "must leave Stoker's own names alone, was ")
 
 DnsLabel = Annotated[str, Field(max_length=63, json_schema_extra=_label_rules), _label]
 Subdomain = Annotated[str, Field(max_length=253, json_schema_extra=_subdomain_rules), _subdomain]
 Quantity = Annotated[int | str, Field(json_schema_extra=_quantity_rules), _quantity]
 ServedName = Annotated[str, Field(max_length=128, json_schema_extra=_served_rules), _served]
 ResourceName = Annotated[str, Field(max_length=128, json_schema_extra=_resource_rules), _resource]
+Image = Annotated[str, Field(max_length=512, json_schema_extra=_image_rules), _image]
+IdleTimeout = Annotated[str, Field(max_length=16, json_schema_extra=_idle_rules), _idle]
+ColdStartTimeout = Annotated[str, Field(max_length=16, json_schema_extra=_hold_rules), _hold]
 Source = Annotated[
     str,
     Field(max_length=source.MAX_LENGTH, json_schema_extra=_source_rules()),
     AfterValidator(_check_source),
 ]
-Image = Annotated[str, Field(min_length=1, max_length=512)]
-LabelValue = Annotated[str, Field(max_length=63)]
-AnnotationValue = Annotated[str, Field(max_length=4096)]
+LabelValue = Annotated[str, Field(max_length=63, json_schema_extra=_value_rules), _value]
+LabelMap = Annotated[
+    dict[str, LabelValue], Field(max_length=32, json_schema_extra=rules(_keys_rule)), _keys
+]
+PodLabels = Annotated[
+    dict[str, LabelValue],
+    Field(max_length=32, json_schema_extra=rules(_keys_rule, _own_rule)),
+    _keys,
+    _own,
+]
+PodAnnotations = Annotated[
+    dict[str, Annotated[str, Field(max_length=4096)]],
+    Field(max_length=32, json_schema_extra=rules(_keys_rule, _own_rule)),
+    _keys,
+    _own,
+]

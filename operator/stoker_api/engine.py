@@ -1,0 +1,129 @@
+"""Which model and how it is run: the `model` and `engine` parts of a deployment.
+
+Knows the fields, their limits and the flags that users may add; does not know what the runtime
+makes of them. Building the pod's arguments is `stoker_operator.build`'s work.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from stoker_api.fields import ApiModel, Image, ServedName, Source
+from stoker_api.metadata import SecretReference
+from stoker_api.rules import rule, rules
+from stoker_api.source import ModelSource, parse_source
+
+RESERVED_FLAGS = (
+    "--model",
+    "--served-name",
+    "--max-model-len",
+    "--max-num-seqs",
+    "--kv-cache-dtype",
+    "--tensor-parallel",
+    "--device",
+    "--port",
+    "--admin-port",
+)
+"""Flags that fields of the spec, or the operator, set."""
+
+_FLAG_RULE = rule(
+    "self.all(a, a.startsWith('--'))",
+    "'must be flags such as --seed=7, was ' + self.filter(a, !a.startsWith('--'))[0]",
+)
+_OWN_FLAG_RULE = rule(
+    f"!self.exists(a, a.split('=')[0] in {list(RESERVED_FLAGS)})",
+    "'must not set what fields set, was ' + "
+    f"self.filter(a, a.split('=')[0] in {list(RESERVED_FLAGS)})[0]",
+)
+
+
+def _check_flags(flags: list[str]) -> list[str]:
+    for flag in flags:
+        if not flag.startswith("--"):
+            raise ValueError(f"must be flags such as --seed=7, was {flag}")
+        if flag.partition("=")[0] in RESERVED_FLAGS:
+            raise ValueError(f"must not set what fields set, was {flag}")
+    return flags
+
+
+ExtraArgs = Annotated[
+    list[Annotated[str, Field(max_length=256)]],
+    Field(
+        max_length=32,
+        json_schema_extra={
+            "x-kubernetes-list-type": "atomic",
+            **rules(_FLAG_RULE, _OWN_FLAG_RULE),
+        },
+    ),
+    AfterValidator(_check_flags),
+]
+
+
+class Quantization(StrEnum):
+    """How weights are stored in memory."""
+
+    AUTO = "Auto"
+    NONE = "None"
+    INT8 = "Int8"
+    INT4 = "Int4"
+    FP8 = "FP8"
+
+
+class KvCacheDtype(StrEnum):
+    """How the key-value cache is stored in memory."""
+
+    AUTO = "Auto"
+    INT8 = "Int8"
+    FP8 = "FP8"
+
+
+class ModelSpec(ApiModel):
+    """Which model, and how clients call it."""
+
+    source: Source
+    """Where the checkpoint comes from: a Hugging Face repository with an optional branch, tag or
+    commit (`hf://org/name@revision`), an object store (`s3://bucket/path`), a web server
+    (`https://host/path`), or a folder on a PersistentVolumeClaim of the same namespace
+    (`pvc://claim/path`), which is mounted read-only."""
+    served_name: ServedName | None = None
+    """What clients send as `model` in OpenAI requests. Default: the name of this object."""
+    quantization: Quantization = Quantization.AUTO
+    """How weights are stored in memory. Auto keeps what the checkpoint declares (GPTQ, AWQ, FP8, or
+    nothing); None refuses a quantised checkpoint; Int8, Int4 and FP8 quantise while loading, which
+    also halves or quarters the bytes that a cold start has to read into the GPU."""
+    secret_ref: SecretReference | None = None
+    """Secret with the credentials to fetch the model, in the same namespace. Only the job that
+    fetches sees it, never a pod that serves. Not used for `pvc://`."""
+
+    @property
+    def parsed_source(self) -> ModelSource:
+        """The source taken apart."""
+        return parse_source(self.source)
+
+
+class EngineSpec(ApiModel):
+    """How the runtime runs the model. Everything has a default that fits most models."""
+
+    max_model_len: int | None = Field(default=None, ge=16, le=10_000_000)
+    """Longest prompt plus answer, in tokens. Default: what the checkpoint declares. Lower it when
+    the model does not fit: the cache of one sequence grows with it."""
+    max_num_seqs: int | None = Field(default=None, ge=1, le=4096)
+    """Sequences that one replica runs at once; further ones wait at the gateway. Default: 32."""
+    kv_cache_dtype: KvCacheDtype = KvCacheDtype.AUTO
+    """How the key-value cache is stored. Auto uses the dtype of the model; Int8 and FP8 hold about
+    twice the tokens in the same memory at a small loss of accuracy."""
+    prefix_caching: bool = True
+    """Keep the cache of finished prompts and reuse it for requests that begin alike, such as those
+    with one system prompt. Answers do not change."""
+    tensor_parallel: int | None = Field(default=None, ge=1, le=16)
+    """GPUs that one replica splits the model over. Default: all of `resources.gpus`, the only value
+    that makes sense; it may be given to be explicit."""
+    extra_args: ExtraArgs = Field(default=[])
+    """Further flags for the runtime, one word each, such as `--seed=7`. Flags that fields of this
+    spec set, such as `--max-model-len`, are refused."""
+    image: Image | None = None
+    """Container image of the runtime. Default: the one that this release of Stoker was tested with,
+    for GPU or CPU as `resources.gpus` asks."""
