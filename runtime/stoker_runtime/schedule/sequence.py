@@ -1,0 +1,81 @@
+"""One answer in the making: its tokens, how far they are computed, and when it ends.
+
+Knows tokens and the rules of ending; does not know blocks, batches or other sequences. Changed only
+by the scheduler.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from stoker_runtime.schedule.params import SamplingParams
+
+Finish = Literal["stop", "length", "abort", "error"]
+
+
+class Status(Enum):
+    """Where a sequence stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A prompt and its answer so far."""
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    params: SamplingParams
+    end_ids: frozenset[int] = frozenset()
+    """The model's own end tokens."""
+    seed: int = 0
+    """Where all random numbers of this sequence come from."""
+    output_ids: list[int] = field(default_factory=list)
+    num_computed_tokens: int = 0
+    """Leading tokens whose keys and values are in the cache."""
+    status: Status = Status.WAITING
+    finish_reason: Finish | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and answer so far."""
+        return len(self.prompt_ids) + len(self.output_ids)
+
+    @property
+    def num_pending_tokens(self) -> int:
+        """Tokens not yet computed: 1 while decoding, more in a prefill."""
+        return self.num_tokens - self.num_computed_tokens
+
+    @property
+    def is_decoding(self) -> bool:
+        """Only the newest token is not computed yet."""
+        return bool(self.output_ids) and self.num_pending_tokens == 1
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end this answer."""
+        own = frozenset(self.params.stop_token_ids)
+        return own if self.params.ignore_eos else own | self.end_ids
+
+    def slice_tokens(self, start: int, end: int) -> tuple[int, ...]:
+        """Tokens `start` to `end` of prompt and answer together."""
+        num_prompt = len(self.prompt_ids)
+        made = self.output_ids[max(0, start - num_prompt) : max(0, end - num_prompt)]
+        return self.prompt_ids[start:end] + tuple(made)
+
+    def append(self, token_id: int, max_model_len: int) -> None:
+        """Add a made token and finish if it was the last one."""
+        self.output_ids.append(token_id)
+        if len(self.output_ids) >= self.params.min_tokens and token_id in self.stop_ids:
+            self.finish("stop")
+        elif len(self.output_ids) >= self.params.max_tokens or self.num_tokens >= max_model_len:
+            self.finish("length")
+
+    def finish(self, reason: Finish) -> None:
+        """End it; what was made stays."""
+        self.status = Status.FINISHED
+        self.finish_reason = reason

@@ -1,0 +1,42 @@
+"""One step of the engine, described completely and frozen.
+
+Knows which tokens of which sequences are computed next and where their keys and values go; does not
+know sampling or tensors. Made by the scheduler, read by the runner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive tokens of one sequence: one when decoding, some or all of a prompt otherwise."""
+
+    seq_id: str
+    start: int
+    """Position of the first of them; everything before is in the cache."""
+    token_ids: tuple[int, ...]
+    block_ids: tuple[int, ...]
+    """The sequence's block table, with room for all of `end` tokens."""
+    samples: bool
+    """Its last token is the sequence's newest: a new one is to be drawn."""
+
+    @property
+    def end(self) -> int:
+        """Tokens of the sequence that are in the cache afterwards."""
+        return self.start + len(self.token_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one forward pass computes, at least one chunk; single tokens come first."""
+
+    chunks: tuple[Chunk, ...]
+    preempted: tuple[str, ...] = ()
+    """Sequences that lost their blocks to older ones and start over later."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens computed."""
+        return sum(len(chunk.token_ids) for chunk in self.chunks)
