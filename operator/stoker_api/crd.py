@@ -104,13 +104,17 @@ def _text(description: str) -> dict[str, str]:
 
 def _name_rules() -> dict[str, Any]:
     """Services and pods are named after the object: short, starting with a letter."""
-    letters = literal("metadata.name must be lower case letters, digits and inner '-', was ")
-    size = f"metadata.name must have at most {MAX_NAME} characters, was "
+    name = "self.metadata.name"
     return rules(
-        rule(f"self.metadata.name.matches({literal(NAME)})", f"{letters} + self.metadata.name"),
         rule(
-            f"self.metadata.name.size() <= {MAX_NAME}",
-            f"{literal(size)} + string(self.metadata.name.size()) + ' in ' + self.metadata.name",
+            f"{name}.matches({literal(NAME)})",
+            "metadata.name must be lower case letters, digits and inner '-', was %s",
+            name,
+        ),
+        rule(
+            f"{name}.size() <= {MAX_NAME}",
+            f"metadata.name must have at most {MAX_NAME} characters, was %s in %s",
+            f"{name}.size(), {name}",
         ),
     )
 

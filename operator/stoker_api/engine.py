@@ -29,14 +29,19 @@ RESERVED_FLAGS = (
 )
 """Flags that fields of the spec, or the operator, set."""
 
-_FLAG_RULE = rule(
-    "self.all(a, a.startsWith('--'))",
-    "'must be flags such as --seed=7, was ' + self.filter(a, !a.startsWith('--'))[0]",
-)
-_OWN_FLAG_RULE = rule(
-    f"!self.exists(a, a.split('=')[0] in {list(RESERVED_FLAGS)})",
-    "'must not set what fields set, was ' + "
-    f"self.filter(a, a.split('=')[0] in {list(RESERVED_FLAGS)})[0]",
+_NO_FLAG = "!a.startsWith('--')"
+_TAKEN = f"a.split('=')[0] in {list(RESERVED_FLAGS)}"
+_FLAG_RULES = rules(
+    rule(
+        f"!self.exists(a, {_NO_FLAG})",
+        "must be flags such as --seed=7, was %s",
+        f"self.filter(a, {_NO_FLAG})[0]",
+    ),
+    rule(
+        f"!self.exists(a, {_TAKEN})",
+        "must not set what fields set, was %s",
+        f"self.filter(a, {_TAKEN})[0]",
+    ),
 )
 
 
@@ -55,7 +60,7 @@ ExtraArgs = Annotated[
         max_length=32,
         json_schema_extra={
             "x-kubernetes-list-type": "atomic",
-            **rules(_FLAG_RULE, _OWN_FLAG_RULE),
+            **_FLAG_RULES,
         },
     ),
     AfterValidator(_check_flags),

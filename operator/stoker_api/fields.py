@@ -46,7 +46,7 @@ def _check_source(text: str) -> str:
 
 def _source_rules() -> Extension:
     accepted = " || ".join(f"self.matches({literal(p)})" for p in source.PATTERNS.values())
-    return rules(rule(accepted, f"{literal(f'must be {source.FORMS}, was ')} + self"))
+    return rules(rule(accepted, f"must be {source.FORMS}, was %s"))
 
 
 def _is_reserved(key: str) -> bool:
@@ -61,15 +61,19 @@ _RESERVED = f"k.startsWith('{RESERVED_PREFIX}') || k in {list(RESERVED_LABELS)}"
 _MALFORMED = f"!k.matches({literal(QUALIFIED_NAME)})"
 _label, _label_rules = matching(DNS_LABEL, "lower case letters, digits and inner '-'")
 _subdomain, _subdomain_rules = matching(SUBDOMAIN, "lower case letters, digits, inner '-' and '.'")
-_quantity, _quantity_rules = matching(QUANTITY, "a quantity such as 500m, 4 or 16Gi")
+_quantity, _quantity_rules = matching(
+    QUANTITY, "a quantity such as 500m, 4 or 16Gi", "string(self)"
+)
 _served, _served_rules = matching(SERVED_NAME, "letters, digits and any of . _ : / @ + -")
 _resource, _resource_rules = matching(QUALIFIED_NAME, "a resource name such as nvidia.com/gpu")
 _value, _value_rules = matching(LABEL_VALUE, "a label value: letters, digits and inner . _ -")
 _image, _image_rules = matching(IMAGE, "an image such as registry.example/stoker-runtime:1.0")
 _idle, _idle_rules = duration_between("1s", "168h")
 _hold, _hold_rules = duration_between("1s", "1h")
-_keys, _keys_rule = keys(_MALFORMED, _is_malformed, "must have keys such as team or a.org/b, was ")
-_own, _own_rule = keys(_RESERVED, _is_reserved, "must leave Stoker's own names alone, was ")
+_keys, _keys_rule = keys(
+    _MALFORMED, _is_malformed, "must have keys such as team or a.org/b, was %s"
+)
+_own, _own_rule = keys(_RESERVED, _is_reserved, "must leave Stoker's own names alone, was %s")
 
 DnsLabel = Annotated[str, Field(max_length=63, json_schema_extra=_label_rules), _label]
 Subdomain = Annotated[str, Field(max_length=253, json_schema_extra=_subdomain_rules), _subdomain]

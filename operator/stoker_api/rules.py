@@ -18,11 +18,15 @@ Extension = dict[str, Any]
 """Keys that are added to a field's JSON schema."""
 
 
-def rule(expression: str, message: str, field: str | None = None) -> dict[str, str]:
-    """One CEL rule. `message` is a CEL expression too, so that it can quote the value; `field` is
-    the path below the object at which the error is reported."""
+def rule(
+    expression: str, message: str, values: str = "self", field: str | None = None
+) -> dict[str, str]:
+    """One CEL rule. Each `%s` of the message takes one of `values`, comma-separated expressions;
+    `field` is the path below the object at which the error is reported."""
     path = {"fieldPath": field} if field else {}
-    return {"rule": expression, "messageExpression": message, **path}
+    # `format` and not `+ string(…)`: the API server takes the latter's length for unbounded.
+    worded = f"{literal(message)}.format([{values}])"
+    return {"rule": expression, "messageExpression": worded, **path}
 
 
 def rules(*each: dict[str, str]) -> Extension:
@@ -36,35 +40,35 @@ def literal(text: str) -> str:
     return f"r{quote}{text}{quote}"
 
 
-def matching(pattern: str, wanted: str) -> tuple[AfterValidator, Extension]:
-    """A pattern for text (or for the text of a number), with what is wanted in words."""
+def matching(pattern: str, wanted: str, text: str = "self") -> tuple[AfterValidator, Extension]:
+    """A pattern for text, with what is wanted in words. For what may also be a number, `text` is
+    `string(self)`."""
 
     def check(value: Any) -> Any:
         if not re.fullmatch(pattern, str(value)):
             raise ValueError(f"must be {wanted}, was {value}")
         return value
 
-    message = f"{literal(f'must be {wanted}, was ')} + string(self)"
-    expression = f"string(self).matches({literal(pattern)})"
-    return AfterValidator(check), rules(rule(expression, message))
+    expression = f"{text}.matches({literal(pattern)})"
+    return AfterValidator(check), rules(rule(expression, f"must be {wanted}, was %s"))
 
 
 def duration_between(lowest: str, highest: str) -> tuple[AfterValidator, Extension]:
     """A duration within limits, both given as durations."""
-    form = "must be a duration such as 90s, 5m or 1h30m, was "
-    limits = f"must be between {lowest} and {highest}, was "
+    form = "must be a duration such as 90s, 5m or 1h30m, was %s"
+    limits = f"must be between {lowest} and {highest}, was %s"
 
     def check(text: str) -> str:
         seconds = duration.parse_duration(text)
         if not duration.parse_duration(lowest) <= seconds <= duration.parse_duration(highest):
-            raise ValueError(f"{limits}{text}")
+            raise ValueError(limits % text)
         return text
 
     grammar = f"self.matches({literal(duration.PATTERN)})"
     inside = f"duration(self) >= duration('{lowest}') && duration(self) <= duration('{highest}')"
     return AfterValidator(check), rules(
-        rule(grammar, f"{literal(form)} + self"),
-        rule(f"!{grammar} || ({inside})", f"{literal(limits)} + self"),
+        rule(grammar, form),
+        rule(f"!{grammar} || ({inside})", limits),
     )
 
 
@@ -76,8 +80,8 @@ def keys(
     def refuse(value: dict[str, str]) -> dict[str, str]:
         for key in value:
             if check(key):
-                raise ValueError(f"{message}{key}")
+                raise ValueError(message % key)
         return value
 
-    first = f"{literal(message)} + self.filter(k, {broken})[0]"
-    return AfterValidator(refuse), rule(f"!self.exists(k, {broken})", first)
+    first = f"self.filter(k, {broken})[0]"
+    return AfterValidator(refuse), rule(f"!self.exists(k, {broken})", message, first)

@@ -39,8 +39,8 @@ class Scaling(ApiModel):
         json_schema_extra=rules(
             rule(
                 "self.minReplicas <= self.maxReplicas",
-                "'must be ≤ maxReplicas, was ' + string(self.minReplicas) + ' > ' + "
-                "string(self.maxReplicas)",
+                "must be ≤ maxReplicas, was %s > %s",
+                "self.minReplicas, self.maxReplicas",
                 field=".minReplicas",
             )
         )
@@ -90,16 +90,15 @@ class LLMDeploymentSpec(ApiModel):
         json_schema_extra=rules(
             rule(
                 "!(has(self.replicas) && has(self.scaling))",
-                "'excludes scaling: give one of them, was ' + string(self.replicas) + "
-                "' and scaling'",
+                "excludes scaling: give one of them, was %s beside scaling",
+                "self.replicas",
                 field=".replicas",
             ),
             rule(
                 "!has(self.engine.tensorParallel) || self.engine.tensorParallel == "
                 "(self.resources.gpus == 0 ? 1 : self.resources.gpus)",
-                "'must equal resources.gpus (1 on the CPU), was ' + "
-                "string(self.engine.tensorParallel) + ' with ' + string(self.resources.gpus) + "
-                "' GPUs'",
+                "must equal resources.gpus (1 on the CPU), was %s with %s GPUs",
+                "self.engine.tensorParallel, self.resources.gpus",
                 field=".engine.tensorParallel",
             ),
         )
@@ -135,7 +134,7 @@ class LLMDeploymentSpec(ApiModel):
     def _check(self) -> Self:
         if self.replicas is not None and self.scaling is not None:
             raise ValueError(
-                f"replicas excludes scaling: give one of them, was {self.replicas} and scaling"
+                f"replicas excludes scaling: give one of them, was {self.replicas} beside scaling"
             )
         if self.tensor_parallel != max(1, self.resources.gpus):
             raise ValueError(
@@ -177,7 +176,8 @@ class WarmPoolSize(ApiModel):
         json_schema_extra=rules(
             rule(
                 "!has(self.max) || self.min <= self.max",
-                "'must be ≤ max, was ' + string(self.min) + ' > ' + string(self.max)",
+                "must be ≤ max, was %s > %s",
+                "self.min, self.max",
                 field=".min",
             )
         )
