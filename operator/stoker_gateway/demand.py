@@ -1,0 +1,125 @@
+"""Tells operators what is wanted: one endless NDJSON answer per subscriber, pushed on change.
+
+Knows when to push at once (a wake, or its end) and when to wait 20 ms for more; the lanes know the
+numbers. Snapshots, never differences: a lost line is repaired by the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from stoker_api.demand import Announcement
+from stoker_gateway.http.reply import Reply
+from stoker_gateway.lane import Lane
+
+COALESCE_S = 0.02
+PING_S = 5.0
+PING = b'{"kind":"ping"}\n'
+NDJSON = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
+
+
+def demand_line(lane: Lane, now: float) -> bytes:
+    """A full snapshot of one deployment (`stoker_api.demand.Demand`)."""
+    line = {
+        "kind": "demand",
+        "deployment": lane.target.key,
+        "queued": len(lane.queue),
+        "running": lane.running,
+        "idle_s": round(lane.idle_s(now), 3),
+        "arrivals": lane.arrivals,
+        "oldest_wait_s": round(lane.queue.oldest_wait_s(now), 3),
+        "pods": lane.routes.running,
+    }
+    return msgspec.json.encode(line) + b"\n"
+
+
+class DemandPublisher:
+    """The demand streams of one worker."""
+
+    def __init__(self, lanes: Callable[[], Iterable[Lane]]) -> None:
+        self._lanes = lanes
+        self._subscribers: dict[Reply, asyncio.Event] = {}
+        self._dirty: set[Lane] = set()
+        self._sent_at: dict[Lane, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._announced: dict[tuple[str, str], bytes] = {}
+
+    @property
+    def num_subscribers(self) -> int:
+        """Open streams."""
+        return len(self._subscribers)
+
+    def touch(self, lane: Lane) -> None:
+        """A lane changed. Nothing ready, or quiet until now: every operator hears it at once."""
+        if not self._subscribers:
+            return
+        now = time.monotonic()
+        if lane.routes.num_routed == 0 or now - self._sent_at.get(lane, 0) >= COALESCE_S:
+            self._send(lane, now)
+            return
+        self._dirty.add(lane)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(COALESCE_S, self._flush)
+
+    def announce(self, announcement: Announcement) -> None:
+        """Forward what a pod said of itself, and remember it for operators that come later."""
+        line = announcement.model_dump_json().encode() + b"\n"
+        self._announced[announcement.key, announcement.pod] = line
+        self._push(line)
+
+    def forget_pod(self, key: str, pod: str) -> None:
+        """The pod is gone."""
+        self._announced.pop((key, pod), None)
+
+    def forget(self, lane: Lane) -> None:
+        """The deployment is gone."""
+        self._dirty.discard(lane)
+        self._sent_at.pop(lane, None)
+
+    async def stream(self, reply: Reply) -> None:
+        """Answer one subscriber until it leaves (the task is cancelled then)."""
+        reply.start(200, NDJSON)
+        now = time.monotonic()
+        lines = [demand_line(lane, now) for lane in self._lanes()]
+        reply.write(b"".join([*lines, *self._announced.values()]) or PING)
+        writable = self._subscribers[reply] = asyncio.Event()
+        reply.on_writable = writable.set
+        try:
+            while True:
+                await self._ping(reply, writable)
+        finally:
+            del self._subscribers[reply]
+
+    async def _ping(self, reply: Reply, writable: asyncio.Event) -> None:
+        """Ping, or after a jam send everything anew: what came meanwhile was dropped."""
+        writable.clear()
+        try:
+            await asyncio.wait_for(writable.wait(), PING_S)
+        except TimeoutError:
+            if not reply.paused:
+                reply.write(PING)
+            return
+        now = time.monotonic()
+        lines = [demand_line(lane, now) for lane in self._lanes()]
+        reply.write(b"".join([*lines, *self._announced.values()]))
+
+    def _flush(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        dirty, self._dirty = self._dirty, set()
+        for lane in dirty:
+            self._send(lane, now)
+
+    def _send(self, lane: Lane, now: float) -> None:
+        self._dirty.discard(lane)
+        self._sent_at[lane] = now
+        self._push(demand_line(lane, now))
+
+    def _push(self, line: bytes) -> None:
+        for reply in self._subscribers:
+            if not reply.paused:
+                reply.write(line)

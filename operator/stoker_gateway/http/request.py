@@ -1,0 +1,57 @@
+"""One parsed request, and the interface of whoever answers requests.
+
+Knows method, target, headers and body; does not know sockets. Made by `connection`, read by apps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+from urllib.parse import unquote
+
+from stoker_gateway.http.reply import Reply
+
+
+@dataclass(slots=True)
+class Request:
+    """A request; `body` is complete when an app is called, and empty when it is checked."""
+
+    id: str
+    """Ours, unique; never the client's."""
+    target: bytes = b""
+    """As sent: path and query."""
+    method: str = ""
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    """Lower-case names."""
+    body: bytes = b""
+    http10: bool = False
+    keep_alive: bool = True
+    """Whether the client and the protocol allow another request on the connection."""
+    arrived_at: float = 0
+    """Monotonic seconds at which the request was complete."""
+
+    @property
+    def path(self) -> str:
+        """The decoded path, without scheme, host and query."""
+        raw = self.target.partition(b"?")[0]
+        if not raw.startswith(b"/"):
+            raw = b"/" + raw.partition(b"://")[2].partition(b"/")[2]
+        text = raw.decode("latin-1")
+        return unquote(text) if "%" in text else text
+
+    @property
+    def announced_bytes(self) -> int | None:
+        """The announced size of the body; None when it comes in chunks."""
+        if b"transfer-encoding" in self.headers:
+            return None
+        return int(self.headers.get(b"content-length", b"0"))
+
+
+class App(Protocol):
+    """Answers requests."""
+
+    def check(self, request: Request) -> None:
+        """Look at the head before the body is read. Raises `ApiError`."""
+
+    async def __call__(self, request: Request, reply: Reply) -> None:
+        """Answer. Cancelled when the client is gone; raises `ApiError` before the head is sent."""
