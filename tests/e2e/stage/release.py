@@ -133,6 +133,12 @@ class Release:
             if "deletionTimestamp" not in pod["metadata"] and pod["status"]["phase"] == "Running"
         ]
 
+    def resource_versions(self) -> dict[str, str]:
+        """The version of everything the operator may write, Leases excepted."""
+        kinds = "llmdeployments,warmpools,pods,services,secrets,configmaps,events"
+        found = self.kubectl.get(kinds, "--all-namespaces")["items"]
+        return {one["metadata"]["uid"]: one["metadata"]["resourceVersion"] for one in found}
+
     def events(self, name: str) -> list[dict[str, Any]]:
         """Events about the deployment."""
         found: list[dict[str, Any]] = self.kubectl.get(
