@@ -1,1 +1,1 @@
-"""Tokenizer, chat template, detokeniser."""
+"""Text in and out: tokenizer, chat template, incremental detokenisation. Never imports torch."""

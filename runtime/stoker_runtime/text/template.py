@@ -1,0 +1,99 @@
+"""Chat messages to one prompt, by the checkpoint's own jinja template.
+
+Knows the names that Hugging Face templates use and the sandbox they run in; does not know which
+fields a request may have. Templates come with the model only, never with a request.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from stoker_runtime.errors import CheckpointBroken, RequestInvalid
+
+
+class ChatTemplate:
+    """One compiled template."""
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
+        """Compile it. Raises `CheckpointBroken` when it is not a template."""
+        self._special_tokens = dict(special_tokens)
+        try:
+            self._template = _environment().from_string(source)
+        except TemplateError as error:
+            raise CheckpointBroken(f"the checkpoint's chat_template: {error}") from None
+
+    def render(
+        self, messages: Sequence[Mapping[str, object]], extra: Mapping[str, object] | None = None
+    ) -> str:
+        """The prompt up to where the assistant answers. Raises `RequestInvalid`."""
+        names = {"tools": None, "documents": None, "add_generation_prompt": True}
+        try:
+            return self._template.render(
+                self._special_tokens | names | dict(extra or {}), messages=list(messages)
+            )
+        except _Refused as error:
+            raise RequestInvalid(str(error)) from None
+        except (TemplateError, TypeError, ValueError, KeyError, ArithmeticError) as error:
+            what = type(error).__name__
+            raise RequestInvalid(
+                f"the chat template can't render these messages ({what})"
+            ) from error
+
+
+class _Refused(TemplateError):
+    """The template's own `raise_exception`; its text is meant for the user."""
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks what the assistant wrote, for training; here it is only a block."""
+
+    tags = {"generation"}  # noqa: RUF012 - declared so by jinja2
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """Keep the block's body."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    """What templates are written for: blocks take their line, and a few functions exist."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _strftime_now
+    return environment
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise _Refused(message)
+
+
+def _strftime_now(format: str) -> str:
+    return datetime.datetime.now().strftime(format)
+
+
+def _tojson(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Plain JSON: jinja's own filter escapes for HTML, which a prompt must not be."""
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
