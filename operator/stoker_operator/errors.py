@@ -1,0 +1,37 @@
+"""What can go wrong when the operator talks to the API server.
+
+Knows the kinds of refusal that callers tell apart; does not know HTTP. `cluster/client.py` alone
+raises them, and maps the client library's errors once.
+
+    ClusterError            any refusal; tried again later
+        NotFound            the object is not there
+        Conflict            the object is not the one that was meant, or has changed
+        Rejected            the object is refused as it is: quota, pod security, validation
+    LeaseLost               this process may not write: another one leads
+"""
+
+from __future__ import annotations
+
+
+class ClusterError(Exception):
+    """The API server did not do what was asked."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class NotFound(ClusterError):
+    """The object is not there."""
+
+
+class Conflict(ClusterError):
+    """Another object bears the name, or a precondition does not hold."""
+
+
+class Rejected(ClusterError):
+    """The object cannot be accepted as it is; trying again changes nothing by itself."""
+
+
+class LeaseLost(Exception):
+    """This process may not write: it does not lead any more."""
