@@ -213,7 +213,7 @@ class Condition(BaseModel):
     """Why, as one CamelCase word that does not change between releases."""
     message: str = ""
     """Why, for people, with what to do about it."""
-    last_transition_time: str = ""
+    last_transition_time: str = Field(default="", json_schema_extra={"format": "date-time"})
     """When the status last changed."""
     observed_generation: int = 0
     """The `metadata.generation` that was looked at."""

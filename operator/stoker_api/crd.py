@@ -63,7 +63,7 @@ def _build_crd(
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{names.GROUP}"},
+        "metadata": {"name": f"{plural}.{names.GROUP}", "annotations": _KEPT},
         "spec": {
             "group": names.GROUP,
             "names": {
@@ -142,6 +142,9 @@ def _column(name: str, path: str, kind: str, description: str, wide: bool = Fals
     priority = {"priority": 1} if wide else {}
     return {"name": name, "type": kind, "jsonPath": path, "description": description, **priority}
 
+
+_KEPT = {"helm.sh/resource-policy": "keep"}
+"""Helm leaves CRDs, and with them every deployment, where they are when the chart goes."""
 
 _READY = '.status.conditions[?(@.type=="Ready")]'
 _SUMMARY = [

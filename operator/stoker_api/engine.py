@@ -24,8 +24,16 @@ RESERVED_FLAGS = (
     "--kv-cache-dtype",
     "--tensor-parallel",
     "--device",
+    "--host",
     "--port",
     "--admin-port",
+    "--token",
+    "--api-key",
+    "--announce-url",
+    "--pod-name",
+    "--pod-ip",
+    "--namespace",
+    "--deployment",
 )
 """Flags that fields of the spec, or the operator, set."""
 
@@ -92,13 +100,14 @@ class ModelSpec(ApiModel):
     """Where the checkpoint comes from: a Hugging Face repository with an optional branch, tag or
     commit (`hf://org/name@revision`), an object store (`s3://bucket/path`), a web server
     (`https://host/path`), or a folder on a PersistentVolumeClaim of the same namespace
-    (`pvc://claim/path`), which is mounted read-only."""
+    (`pvc://claim/path`), which is mounted read-only. This release serves `pvc://`."""
     served_name: ServedName | None = None
     """What clients send as `model` in OpenAI requests. Default: the name of this object."""
     quantization: Quantization = Quantization.AUTO
     """How weights are stored in memory. Auto keeps what the checkpoint declares (GPTQ, AWQ, FP8, or
     nothing); None refuses a quantised checkpoint; Int8, Int4 and FP8 quantise while loading, which
-    also halves or quarters the bytes that a cold start has to read into the GPU."""
+    also halves or quarters the bytes that a cold start has to read into the GPU. This release
+    serves Auto and None."""
     secret_ref: SecretReference | None = None
     """Secret with the credentials to fetch the model, in the same namespace. Only the job that
     fetches sees it, never a pod that serves. Not used for `pvc://`."""
@@ -119,10 +128,10 @@ class EngineSpec(ApiModel):
     """Sequences that one replica runs at once; further ones wait at the gateway. Default: 32."""
     kv_cache_dtype: KvCacheDtype = KvCacheDtype.AUTO
     """How the key-value cache is stored. Auto uses the dtype of the model; Int8 and FP8 hold about
-    twice the tokens in the same memory at a small loss of accuracy."""
+    twice the tokens in the same memory at a small loss of accuracy. This release serves Auto."""
     prefix_caching: bool = True
     """Keep the cache of finished prompts and reuse it for requests that begin alike, such as those
-    with one system prompt. Answers do not change."""
+    with one system prompt. Answers do not change. Not used by this release yet."""
     tensor_parallel: int | None = Field(default=None, ge=1, le=16)
     """GPUs that one replica splits the model over. Default: all of `resources.gpus`, the only value
     that makes sense; it may be given to be explicit."""

@@ -27,14 +27,15 @@ class Resources(ApiModel):
 
     gpus: int = Field(default=1, ge=0, le=16)
     """GPUs of one replica. 0 runs the model on the CPU, which is fully supported, and right for
-    small models and for trying things out."""
+    small models and for trying things out. This release serves 0 and 1."""
     gpu_resource_name: ResourceName = "nvidia.com/gpu"
     """What the cluster calls a GPU, for device plugins that use another name."""
     cpu: Quantity | None = None
-    """CPU of one replica, such as `2` or `500m`. Default: nothing is requested."""
+    """CPU of one replica, such as `2` or `500m`, as request and limit; the engine starts as many
+    threads. Default: neither, and as many threads as the node has CPUs."""
     memory: Quantity | None = None
-    """Host memory of one replica, such as `16Gi`; a replica that uses more is killed. Default:
-    nothing is requested."""
+    """Host memory of one replica, such as `16Gi`, as request and limit; a replica that uses more is
+    killed. Default: neither."""
 
 
 class Toleration(ApiModel):

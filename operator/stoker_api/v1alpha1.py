@@ -62,7 +62,7 @@ class Scaling(ApiModel):
     1s and 1h. Set it above the longest cold start and below the timeout of your clients."""
     warm_pool: WarmPoolReference | None = None
     """WarmPool to wake from first: a standby pod that only has to load the model. When it is
-    empty a fresh pod is started."""
+    empty a fresh pod is started. Not used by this release yet."""
 
     @property
     def idle_timeout_s(self) -> float:
@@ -223,7 +223,8 @@ class WarmPoolSpec(ApiModel):
 
 
 class WarmPool(ApiModel):
-    """Standby pods: scheduled, process up, kernels loaded, no model yet."""
+    """Standby pods: scheduled, process up, kernels loaded, no model yet. This release accepts pools
+    but does not fill them yet."""
 
     api_version: str = names.API_VERSION
     """`stoker.dev/v1alpha1`."""
