@@ -83,6 +83,8 @@ def build_args(deployment: LLMDeployment) -> list[str]:
         "--admin-port": names.RUNTIME_ADMIN_PORT,
         "--device": "cuda" if deployment.spec.resources.gpus else "cpu",
     }
+    if (threads := _threads(deployment.spec.resources)) is not None:
+        flags["--threads"] = threads
     if engine.max_model_len is not None:
         flags["--max-model-len"] = engine.max_model_len
     if engine.max_num_seqs is not None:
@@ -90,6 +92,17 @@ def build_args(deployment: LLMDeployment) -> list[str]:
         if engine.max_num_seqs > BATCHED_TOKENS:
             flags["--max-batched-tokens"] = engine.max_num_seqs
     return ["serve", *(f"{flag}={value}" for flag, value in flags.items()), *engine.extra_args]
+
+
+def _threads(resources: Resources) -> int | None:
+    """Whole CPUs that were asked for, at least one; None leaves it to the runtime.
+
+    The limit that a cgroup would show is missing on purpose (see `_resources`)."""
+    if resources.cpu is None:
+        return None
+    text = str(resources.cpu)
+    cores = float(text[:-1]) / 1000 if text.endswith("m") else float(text)
+    return max(1, round(cores))
 
 
 def _model_path(source: ModelSource) -> str:
@@ -107,7 +120,6 @@ def _container(deployment: LLMDeployment, settings: PodSettings) -> Manifest:
         "name": names.RUNTIME_CONTAINER,
         "image": _image(deployment.spec, settings),
         "imagePullPolicy": settings.pull_policy,
-        "command": ["python3", "-m", "stoker_runtime"],
         "args": build_args(deployment),
         "env": _environment(deployment, settings),
         "ports": [
@@ -155,10 +167,13 @@ def _from_field(name: str, path: str) -> Manifest:
 
 
 def _resources(resources: Resources) -> Manifest:
-    asked: dict[str, Any] = {"cpu": resources.cpu, "memory": resources.memory}
-    given = {name: str(value) for name, value in asked.items() if value is not None}
+    """Memory and GPUs are limited to what was asked for; CPU is not, for a wake should not be
+    throttled: the runtime takes its number of threads from the request instead."""
+    memory = {"memory": str(resources.memory)} if resources.memory is not None else {}
     gpus = {resources.gpu_resource_name: str(resources.gpus)} if resources.gpus else {}
-    return {"requests": given | gpus, "limits": given | gpus} if given or gpus else {}
+    cpu = {"cpu": str(resources.cpu)} if resources.cpu is not None else {}
+    asked: Manifest = {"requests": memory | gpus | cpu, "limits": memory | gpus}
+    return {kind: amounts for kind, amounts in asked.items() if amounts}
 
 
 def _probe(path: str, period_s: int, failures: int) -> Manifest:
