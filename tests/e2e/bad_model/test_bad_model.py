@@ -10,7 +10,13 @@ import pytest
 
 from e2e.stage import specs
 from e2e.stage.figures import Figures
-from e2e.stage.models import break_architecture, break_shape, remove_weights, truncate_weights
+from e2e.stage.models import (
+    break_architecture,
+    break_shape,
+    copy_tiny_chat,
+    remove_weights,
+    truncate_weights,
+)
 from e2e.stage.release import Release
 
 pytestmark = pytest.mark.e2e
@@ -32,7 +38,7 @@ def test_a_bad_checkpoint_ends_in_a_condition_and_an_event(
     reason: str,
     word: str,
 ) -> None:
-    spoil(volume(name))
+    spoil(copy_tiny_chat(volume(name)))
     with release.deployed(name, specs.model(name)):
         held = release.asker(name).start()
         release.wait(name, lambda one: _has(one, reason), reason)

@@ -1,0 +1,57 @@
+"""Fixtures of the stories: the release in its cluster, a watch on pods, figures, a volume.
+
+They only connect pytest to `bring_up`; a story that failed is dumped by the harness.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.harness.settings import Settings
+from e2e.stage.bring_up import Stage, bring_up
+from e2e.stage.figures import Figures
+from e2e.stage.pods import PodWatch
+from e2e.stage.release import Release
+
+
+@pytest.fixture(scope="session")
+def stage(harness_settings: Settings) -> Iterator[Stage]:
+    """The cluster with the chart installed, made once for all stories."""
+    stage = bring_up(harness_settings)
+    yield stage
+    if not harness_settings.keep:
+        stage.take_down()
+
+
+@pytest.fixture(scope="session")
+def figures() -> Iterator[Figures]:
+    """Where stories note what they measured; tabled at the end."""
+    collected = Figures()
+    yield collected
+    print(f"\n{collected.table()}\n", flush=True)
+
+
+@pytest.fixture
+def release(stage: Stage) -> Release:
+    """The installed chart."""
+    return stage.release
+
+
+@pytest.fixture
+def helm_program(stage: Stage) -> str:
+    """The `helm` program that installed the chart."""
+    return str(stage.helm)
+
+
+@pytest.fixture
+def pod_watch(stage: Stage) -> Iterator[PodWatch]:
+    """A watch on the runtime pods, open before the story begins."""
+    with PodWatch(stage.kubectl.kubeconfig) as watching:
+        yield watching
+
+
+@pytest.fixture
+def volume(stage: Stage) -> Callable[[str], Path]:
+    """Makes a folder on the stories' claim by name; bad-model stories get a copy of tiny-chat."""
+    return stage.volume

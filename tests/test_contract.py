@@ -1,0 +1,99 @@
+"""Operator and runtime never import each other; here their agreement is checked.
+
+A pod is built from an object and its arguments and environment are fed to the runtime's config; the
+literals that both sides repeat are compared.
+"""
+
+from typing import Any
+
+import pytest
+from stoker_api import names
+from stoker_api.demand import Announcement, parse_line
+from stoker_api.v1alpha1 import LLMDeployment
+from stoker_operator.build.pod import PodOrder, PodSettings, build_pod
+from stoker_runtime.config import Config, parse_config
+from stoker_runtime.server import lifecycle
+
+_SETTINGS = PodSettings(
+    image_cpu="runtime:cpu",
+    image_gpu="runtime:gpu",
+    pull_policy="IfNotPresent",
+    drain_deadline_s=600,
+    announce_url="http://10.96.0.9:8090/internal/announce",
+)
+_ENGINES: list[dict[str, Any]] = [
+    {},
+    {"maxModelLen": 1024, "maxNumSeqs": 8},
+    {"maxNumSeqs": 2048},
+    {"extraArgs": ["--block-size=32", "--dtype=float32"]},
+]
+
+
+def _build(spec: dict[str, Any]) -> dict[str, Any]:
+    deployment = LLMDeployment.model_validate(
+        {"metadata": {"name": "chat", "namespace": "team", "uid": "u-1"}, "spec": spec}
+    )
+    order = PodOrder(name="chat-abcd1234-0", template="abcd1234", decided_at=1.5)
+    return dict(build_pod(deployment, order, _SETTINGS))
+
+
+def _read_config(pod: dict[str, Any]) -> Config:
+    (container,) = pod["spec"]["containers"]
+    given = {one["name"]: one.get("value", "given at run time") for one in container["env"]}
+    command, *flags = container["args"]
+    assert command == "serve"
+    return parse_config(flags, given)
+
+
+@pytest.mark.parametrize("engine", _ENGINES, ids=str)
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_the_runtime_takes_every_argument_that_the_operator_gives(
+    engine: dict[str, Any], gpus: int
+) -> None:
+    spec = {
+        "model": {"source": "pvc://models/tiny", "servedName": "tiny"},
+        "engine": engine,
+        "resources": {"gpus": gpus, "cpu": "2"},
+    }
+    config = _read_config(_build(spec))
+    assert str(config.model) == "/models/tiny"
+    assert config.model_name == "tiny"
+    assert config.device == ("cuda" if gpus else "cpu")
+    assert config.max_num_seqs == engine.get("maxNumSeqs", 32)
+    assert config.max_model_len == engine.get("maxModelLen", 0)
+
+
+def test_the_pod_tells_the_runtime_who_it_is_and_where_to_announce() -> None:
+    config = _read_config(_build({"model": {"source": "pvc://models/tiny"}}))
+    assert config.announce_url == _SETTINGS.announce_url
+    assert config.deployment == "chat"
+    for known_at_run_time in (config.pod_name, config.namespace, config.pod_ip, config.token):
+        assert known_at_run_time == "given at run time"
+
+
+def test_ports_of_pod_and_runtime_agree() -> None:
+    pod = _build({"model": {"source": "pvc://models/tiny"}})
+    (container,) = pod["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    config = _read_config(pod)
+    assert ports == {"http": config.port, "admin": config.admin_port}
+    assert config.port == names.RUNTIME_PORT
+    assert config.admin_port == names.RUNTIME_ADMIN_PORT
+
+
+def test_an_announcement_of_the_runtime_is_read_by_gateway_and_operator() -> None:
+    config = parse_config(
+        ["--model=/models/x"],
+        {
+            "STOKER_NAMESPACE": "team",
+            "STOKER_DEPLOYMENT": "chat",
+            "STOKER_POD_NAME": "chat-abcd1234-0",
+            "STOKER_POD_IP": "10.0.0.7",
+        },
+    )
+    body = lifecycle.build_announcement(config, lifecycle.State(started_at=12.5))
+    announced = parse_line(body)
+    assert isinstance(announced, Announcement)
+    assert announced.key == "team/chat"
+    assert announced.address == "10.0.0.7:8000"
+    assert announced.phases["container"] == 12.5
