@@ -49,7 +49,7 @@ class Toleration(ApiModel):
     """Taint value, for operator Equal."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     """Taint effect to tolerate. Default: all."""
-    toleration_seconds: int | None = None
+    toleration_seconds: int | None = Field(default=None, ge=0, le=31_536_000)
     """How long a NoExecute taint is tolerated. Default: for ever."""
 
 

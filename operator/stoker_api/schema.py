@@ -30,8 +30,9 @@ def without_defaults(schema: Schema) -> Schema:
     kept = {key: value for key, value in schema.items() if key != "default"}
     if "properties" in kept:
         kept["properties"] = {k: without_defaults(v) for k, v in kept["properties"].items()}
-    if "items" in kept:
-        kept["items"] = without_defaults(kept["items"])
+    for key in ("items", "additionalProperties"):
+        if isinstance(kept.get(key), dict):
+            kept[key] = without_defaults(kept[key])
     return kept
 
 
