@@ -11,7 +11,6 @@ and the operator hear from the pod itself. Deleting is draining: the grace perio
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from stoker_api import names
 from stoker_api.source import ModelSource
