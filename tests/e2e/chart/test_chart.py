@@ -1,0 +1,118 @@
+"""The chart against a real API server: accepted, restricted, and strict about its values."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from e2e.harness.apiserver import ControlPlane
+from e2e.harness.settings import REPOSITORY, Settings
+from e2e.harness.toolchain import tools
+
+pytestmark = pytest.mark.e2e
+
+_CHART = REPOSITORY / "charts" / "stoker"
+_EVERYTHING = {
+    "networkPolicies": {"enabled": True},
+    "gateway": {"service": {"type": "NodePort"}, "workers": 3},
+    "watchNamespaces": ["default"],
+}
+_REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"gateway": {"workers": 0}}, "/gateway/workers"),
+    ({"gateway": {"service": {"type": "Public"}}}, "/gateway/service/type"),
+    ({"operator": {"replicas": "two"}}, "/operator/replicas"),
+    ({"log": {"level": "loud"}}, "/log/level"),
+    ({"watchNamespaces": ["Team_A"]}, "/watchNamespaces/0"),
+    ({"gatway": {}}, "gatway"),
+]
+
+
+@pytest.fixture(scope="module")
+def helm(harness_settings: Settings) -> Path:
+    """The pinned `helm`."""
+    return tools(harness_settings.cache, ["helm"])["helm"]
+
+
+def _helm(helm: Path, *args: str, values: dict[str, Any] | None = None) -> str:
+    result = subprocess.run(
+        [helm, *args, "--values", "-"],
+        input=json.dumps(values or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return result.stdout if result.returncode == 0 else f"refused: {result.stderr}"
+
+
+def _render(helm: Path, values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    flags = ("-n", "default", "--kube-version", "1.34.4")
+    rendered = _helm(helm, "template", "stoker", str(_CHART), *flags, values=values)
+    return [document for document in yaml.safe_load_all(rendered) if document]
+
+
+def test_lint_finds_nothing(helm: Path) -> None:
+    assert "0 chart(s) failed" in _helm(helm, "lint", "--strict", str(_CHART))
+
+
+@pytest.mark.parametrize(("values", "words"), _REFUSED, ids=lambda one: str(one))
+def test_a_wrong_value_is_refused_by_its_path(
+    helm: Path, values: dict[str, Any], words: str
+) -> None:
+    flags = ("--kube-version", "1.34.4")
+    printed = _helm(helm, "template", "stoker", str(_CHART), *flags, values=values)
+    assert printed.startswith("refused"), printed
+    assert words in printed
+
+
+@pytest.mark.parametrize("values", [{}, _EVERYTHING], ids=["defaults", "everything"])
+def test_a_real_api_server_accepts_every_object(
+    helm: Path, apiserver: ControlPlane, values: dict[str, Any]
+) -> None:
+    documents = [
+        document
+        for document in _render(helm, values)
+        if "helm.sh/hook" not in document["metadata"].get("annotations", {})
+    ]
+    apiserver.kubectl("apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump_all(documents))
+
+
+def test_all_pods_pass_the_restricted_pod_security_standard(
+    helm: Path, apiserver: ControlPlane
+) -> None:
+    namespace = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": "restricted",
+            "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+        },
+    }
+    apiserver.kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
+    for document in _render(helm):
+        if document["kind"] not in ("Deployment", "Pod"):
+            continue
+        spec = document["spec"].get("template", document)["spec"]
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": dict(spec)}
+        pod["spec"].pop("serviceAccountName", None)
+        apiserver.kubectl(
+            "create", "--dry-run=server", "-n", "restricted", "-f", "-", stdin=json.dumps(pod)
+        )
+
+
+def test_crds_stay_when_the_release_goes(helm: Path) -> None:
+    crds = [one for one in _render(helm) if one["kind"] == "CustomResourceDefinition"]
+    assert len(crds) == 2
+    for crd in crds:
+        assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_an_operator_may_write_secrets_but_never_read_them(helm: Path) -> None:
+    verbs: set[str] = set()
+    for document in _render(helm):
+        for rule in document.get("rules") or []:
+            if "secrets" in rule["resources"]:
+                verbs |= set(rule["verbs"])
+    assert verbs == {"create", "patch"}
