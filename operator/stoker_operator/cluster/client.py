@@ -1,0 +1,217 @@
+"""The one seam to the Kubernetes API: apply, delete, patch, list, watch.
+
+Knows paths, verbs, patch types and how refusals are told apart; does not know what is written or
+why. Everything is a plain manifest: generated models would cost memory and time on the wake path.
+Writes of a process that does not lead are refused here, so no caller can forget to ask.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from stoker_api import names
+from stoker_operator.cluster.kinds import Manifest, path_of
+from stoker_operator.errors import ClusterError, Conflict, LeaseLost, NotFound, Rejected
+from stoker_operator.metrics import WRITES
+
+TIMEOUT_S = 10.0
+WATCH_S = 50
+"""A watch is renewed this often, so that one that died in silence is missed for a minute at most."""
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+JSON = "application/json"
+
+Query = tuple[tuple[str, str], ...]
+
+
+class Cluster(Protocol):
+    """What reconciling needs of a cluster; `KubeCluster` talks to one, tests have a small fake."""
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Create or update by server-side apply; what is there now."""
+
+    async def apply_status(self, manifest: Manifest) -> Manifest:
+        """The same for the status subresource; what is there now."""
+
+    async def annotate(
+        self, kind: str, metadata: Manifest, annotations: dict[str, str | None]
+    ) -> Manifest:
+        """Set annotations, or remove those with None, of the very object with that uid."""
+
+    async def delete(self, kind: str, metadata: Manifest) -> Manifest:
+        """Delete the very object with that uid; what is left of it while it drains."""
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Create an object whose name nobody else takes: an Event, a Lease."""
+
+
+class KubeCluster:
+    """A real API server, through the official client."""
+
+    def __init__(self, api: ApiClient, may_write: Callable[[], bool]) -> None:
+        self._api = api
+        self._may_write = may_write
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """See `Cluster`."""
+        query = (("fieldManager", names.FIELD_MANAGER), ("force", "true"))
+        return await self._write("PATCH", manifest, query=query, content_type=APPLY)
+
+    async def apply_status(self, manifest: Manifest) -> Manifest:
+        """See `Cluster`."""
+        query = (("fieldManager", names.FIELD_MANAGER), ("force", "true"))
+        return await self._write("PATCH", manifest, "/status", query, APPLY)
+
+    async def annotate(
+        self, kind: str, metadata: Manifest, annotations: dict[str, str | None]
+    ) -> Manifest:
+        """See `Cluster`. A merge patch: applying would take back what is not in it."""
+        meta = {key: metadata[key] for key in ("name", "namespace", "uid")}
+        manifest = {"kind": kind, "metadata": meta | {"annotations": annotations}}
+        query = (("fieldManager", names.FIELD_MANAGER),)
+        return await self._write("PATCH", manifest, query=query, content_type=MERGE)
+
+    async def delete(self, kind: str, metadata: Manifest) -> Manifest:
+        """See `Cluster`."""
+        options = {"preconditions": {"uid": metadata["uid"]}}
+        self._check_lease()
+        path = path_of(kind, metadata["namespace"], metadata["name"])
+        WRITES.labels(kind, "delete").inc()
+        return await self.request("DELETE", path, body=options)
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """See `Cluster`."""
+        self._check_lease()
+        kind = manifest["kind"]
+        WRITES.labels(kind, "create").inc()
+        path = path_of(kind, manifest["metadata"]["namespace"])
+        return await self.request("POST", path, body=manifest)
+
+    async def list(self, kind: str, namespace: str = "", query: Query = ()) -> Manifest:
+        """A whole list, as the API server's cache has it."""
+        fresh_enough: Query = (("resourceVersion", "0"),)
+        return await self.request("GET", path_of(kind, namespace), fresh_enough + query)
+
+    async def read(self, kind: str, namespace: str, name: str) -> Manifest:
+        """One object."""
+        return await self.request("GET", path_of(kind, namespace, name))
+
+    async def watch(
+        self, kind: str, namespace: str, query: Query = ()
+    ) -> AsyncIterator[tuple[str, Manifest]]:
+        """What there is (`LISTED`, one list), then its changes, until it has to be renewed.
+
+        The first item is the list itself, so that the caller can drop what is gone.
+        """
+        listed = await self.request("GET", path_of(kind, namespace), query)
+        yield "LISTED", listed
+        since = (("watch", "true"), ("resourceVersion", listed["metadata"]["resourceVersion"]))
+        period = (("timeoutSeconds", str(WATCH_S)),)
+        path = path_of(kind, namespace)
+        response = await self._open("GET", path, query + since + period, timeout_s=WATCH_S + 10)
+        try:
+            async for line in response.content:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    return
+                yield event["type"], event["object"]
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise ClusterError(f"watch of {path} broke: {error!r}") from error
+        finally:
+            response.close()
+
+    async def _write(
+        self,
+        method: str,
+        manifest: Manifest,
+        subresource: str = "",
+        query: Query = (),
+        content_type: str = JSON,
+    ) -> Manifest:
+        self._check_lease()
+        metadata = manifest["metadata"]
+        path = path_of(manifest["kind"], metadata["namespace"], metadata["name"]) + subresource
+        WRITES.labels(manifest["kind"], "apply" if content_type == APPLY else "patch").inc()
+        return await self.request(method, path, query, manifest, content_type)
+
+    def _check_lease(self) -> None:
+        if not self._may_write():
+            raise LeaseLost("this process does not lead")
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        query: Query = (),
+        body: Any = None,
+        content_type: str = JSON,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Manifest:
+        """One call, and its JSON answer. Raises `ClusterError`."""
+        response = await self._open(method, path, query, body, content_type, timeout_s)
+        try:
+            document: Manifest = json.loads(await response.read())
+            return document
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise ClusterError(f"{method} {path}: {error!r}") from error
+        finally:
+            response.release()
+
+    async def _open(
+        self,
+        method: str,
+        path: str,
+        query: Query = (),
+        body: Any = None,
+        content_type: str = JSON,
+        timeout_s: float = TIMEOUT_S,
+    ) -> aiohttp.ClientResponse:
+        headers = {"Accept": JSON, "Content-Type": content_type}
+        verb, url, headers, payload, _ = await self._api.param_serialize(
+            method,
+            path,
+            query_params=list(query),
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            answer = await self._api.call_api(verb, url, headers, payload, _request_timeout=timeout)
+            response: aiohttp.ClientResponse = answer.response
+            if response.status >= 300:
+                raise _refusal(method, path, response.status, await response.text())
+            return response
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ClusterError(f"{method} {path}: {error!r}") from error
+
+
+async def connect(may_write: Callable[[], bool]) -> KubeCluster:
+    """A cluster by service account or, outside of pods, by kubeconfig."""
+    configuration = Configuration()
+    try:
+        config.load_incluster_config(client_configuration=configuration)
+    except config.ConfigException:
+        await config.load_kube_config(client_configuration=configuration)
+    return KubeCluster(ApiClient(configuration), may_write)
+
+
+def _refusal(method: str, path: str, status: int, text: str) -> ClusterError:
+    try:
+        message = json.loads(text).get("message", text)
+    except ValueError:
+        message = text[:500]
+    kinds = {404: NotFound, 409: Conflict, 410: Conflict, 400: Rejected, 403: Rejected}
+    kind = kinds.get(status, Rejected if status == 422 else ClusterError)
+    return kind(f"{method} {path}: {status} {message}", status)

@@ -1,0 +1,122 @@
+"""What a pod's manifest and its own announcements say: scheduled, ready, failed, and why.
+
+Knows pod status as kubelet and scheduler write it; does not know what is wanted. Announcements are
+believed before the pod's status, which comes up to a probe later.
+"""
+
+from __future__ import annotations
+
+from stoker_api import names
+from stoker_api.conditions import Reason
+from stoker_api.demand import Announcement
+from stoker_operator.cluster.kinds import Manifest, parse_instant
+from stoker_operator.decide.observed import Failure, ObservedPod
+
+_PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+_SETUP = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+
+
+def observe_pod(pod: Manifest, announced: Announcement | None, running: int) -> ObservedPod:
+    """The facts that decisions need."""
+    metadata, status = pod["metadata"], pod.get("status", {})
+    failure = find_failure(pod, announced)
+    waiting = _condition(status, "PodScheduled")
+    stuck = waiting.get("reason") == "Unschedulable" and not pod["spec"].get("nodeName")
+    return ObservedPod(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        template=metadata.get("labels", {}).get(names.LABEL_TEMPLATE, ""),
+        created_at=parse_instant(metadata.get("creationTimestamp")),
+        terminating="deletionTimestamp" in metadata,
+        scheduled=bool(pod["spec"].get("nodeName")),
+        unschedulable=waiting.get("message", "no node fits.") if stuck else "",
+        unschedulable_at=parse_instant(waiting.get("lastTransitionTime")) if stuck else 0.0,
+        ready=failure is None and _is_ready(status, announced),
+        failure=failure,
+        running=running,
+    )
+
+
+def wanted_address(pod: Manifest, announced: Announcement | None) -> str | None:
+    """What `stoker.dev/address` should say: where a ready pod answers, else nothing."""
+    status = pod.get("status", {})
+    present: str | None = pod["metadata"].get("annotations", {}).get(names.ANNOTATION_ADDRESS)
+    if announced is not None:
+        if announced.phase == "Draining":
+            return present
+        return announced.address if announced.phase == "Ready" else None
+    if _condition(status, "Ready").get("status") == "True" and status.get("podIP"):
+        ip = status["podIP"]
+        return present or f"{f'[{ip}]' if ':' in ip else ip}:{names.RUNTIME_PORT}"
+    return present
+
+
+def wake_instants(
+    pod: Manifest, announced: Announcement, scheduled_at: float | None
+) -> dict[str, float]:
+    """Unix seconds at which the phases of this pod's start ended, as far as known."""
+    annotations = pod["metadata"].get("annotations", {})
+    placed = _condition(pod.get("status", {}), "PodScheduled")
+    instants = dict(announced.phases)
+    instants["decided"] = float(annotations.get(names.ANNOTATION_DECIDED_AT, 0))
+    instants["scheduled"] = scheduled_at or parse_instant(placed.get("lastTransitionTime"))
+    return {phase: at for phase, at in instants.items() if at}
+
+
+def find_failure(pod: Manifest, announced: Announcement | None) -> Failure | None:
+    """Why the pod cannot become ready, if it cannot."""
+    name, status = pod["metadata"]["name"], pod.get("status", {})
+    if status.get("phase") in ("Failed", "Succeeded"):
+        message = f"Pod {name} ended: {status.get('reason', '')} {status.get('message', '')}"
+        return Failure(Reason.CONTAINER_CRASHED, message.strip() + " It is made again.")
+    container: Manifest = next(iter(status.get("containerStatuses") or ()), {})
+    waiting: Manifest = container.get("state", {}).get("waiting", {})
+    if waiting.get("reason") in _PULL:
+        return _pull_failure(pod, waiting)
+    if waiting.get("reason") in _SETUP:
+        message = f"Pod {name} cannot start: {waiting.get('message', waiting['reason'])}"
+        return Failure(Reason.CONTAINER_CRASHED, message, final=False)
+    if announced is not None and announced.phase == "Failed":
+        reason = announced.reason or Reason.ENGINE_CRASHED
+        return Failure(reason, announced.message or f"See `kubectl logs {name}`.")
+    return _crash(name, container, announced)
+
+
+def _pull_failure(pod: Manifest, waiting: Manifest) -> Failure:
+    image = pod["spec"]["containers"][0]["image"]
+    words = waiting.get("message", waiting["reason"])[:300]
+    message = (
+        f"Image {image} cannot be pulled: {words} Correct spec.engine.image, load the image onto "
+        "the node, or give the namespace's service account a pull secret; it is tried again."
+    )
+    return Failure(Reason.IMAGE_PULL_FAILED, message, final=False)
+
+
+def _crash(name: str, container: Manifest, announced: Announcement | None) -> Failure | None:
+    """A container that ended by itself is down until its next process says that it started."""
+    last: Manifest = container.get("lastState", {}).get("terminated") or {}
+    last = container.get("state", {}).get("terminated") or last
+    if not last or container.get("ready"):
+        return None
+    ended_at = parse_instant(last.get("finishedAt"))
+    if announced is not None and announced.phases.get("container", 0.0) > ended_at:
+        return None
+    words = (last.get("message") or last.get("reason") or "").strip()[-300:]
+    message = (
+        f"The runtime in pod {name} ended with code {last.get('exitCode')} "
+        f"({container.get('restartCount', 0)} restarts): {words} The kubelet starts it again; see "
+        f"`kubectl logs --previous {name}`."
+    )
+    reason = Reason.OUT_OF_MEMORY if last.get("reason") == "OOMKilled" else Reason.CONTAINER_CRASHED
+    return Failure(reason, message, final=False)
+
+
+def _is_ready(status: Manifest, announced: Announcement | None) -> bool:
+    if announced is not None:
+        return announced.phase == "Ready"
+    return bool(_condition(status, "Ready").get("status") == "True")
+
+
+def _condition(status: Manifest, kind: str) -> Manifest:
+    found = (c for c in status.get("conditions") or () if c.get("type") == kind)
+    return next(found, {})
