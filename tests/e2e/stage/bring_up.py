@@ -1,0 +1,73 @@
+"""From nothing to an installed release: cluster, images, volume, chart, each skipped when it is there.
+
+It puts the harness in a row for the stories and the demo; it asks no model anything.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.harness.images import ensure_image, ensure_stub
+from e2e.harness.kubectl import Kubectl
+from e2e.harness.provider import Provider, make_provider
+from e2e.harness.report import say, timed
+from e2e.harness.settings import Settings
+from e2e.harness.toolchain import tools
+from e2e.harness.volume import folder_volume
+from e2e.stage.models import copy_tiny_chat
+from e2e.stage.release import NAMESPACE, Images, Release, install, read_api_key
+from e2e.stage.specs import CLAIM
+
+_GATEWAY = "stoker-gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A cluster with the release in it."""
+
+    provider: Provider
+    kubectl: Kubectl
+    helm: Path
+    release: Release
+    volumes: Path
+
+    def volume(self, name: str) -> Path:
+        """Where a model folder of that name lies for pods that name `pvc://models/NAME`."""
+        return self.volumes / name
+
+    def take_down(self) -> None:
+        """Remove the cluster."""
+        self.provider.down()
+
+
+def bring_up(settings: Settings) -> Stage:
+    """Make everything run, telling each step; what already runs is used as it is."""
+    provider = make_provider(settings)
+    programs = tools(settings.cache, ["kubectl", "helm"])
+    images = _ensure_images(settings)
+    kubectl = Kubectl(programs["kubectl"], provider.up())
+    for name in (images.stoker, images.runtime, images.stub):
+        provider.load_image(name)
+    volumes = _provide_models(settings, kubectl)
+    with timed("installing the chart"):
+        install(kubectl, programs["helm"], images)
+    url = f"{provider.reach(_GATEWAY, NAMESPACE, 80).url}/v1"
+    say(f"the gateway answers at {url}")
+    release = Release(kubectl, images, url, read_api_key(kubectl))
+    return Stage(provider, kubectl, programs["helm"], release, volumes)
+
+
+def _ensure_images(settings: Settings) -> Images:
+    return Images(
+        stoker=settings.image or ensure_image(settings, "stoker"),
+        runtime=settings.runtime_image or ensure_image(settings, "cpu"),
+        stub=settings.stub_image or ensure_stub(settings),
+    )
+
+
+def _provide_models(settings: Settings, kubectl: Kubectl) -> Path:
+    """The claim `models` in the default namespace, with the demo's model on it."""
+    folder = settings.volumes_dir / CLAIM
+    folder.mkdir(parents=True, exist_ok=True)
+    copy_tiny_chat(folder / "tiny-chat")
+    kubectl.apply(*folder_volume(CLAIM, folder))
+    return folder
