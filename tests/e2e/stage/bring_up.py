@@ -1,4 +1,4 @@
-"""From nothing to an installed release: cluster, images, volume, chart, each skipped when it is there.
+"""From nothing to an installed release: cluster, images, volume, chart; each only when missing.
 
 It puts the harness in a row for the stories and the demo; it asks no model anything.
 """
