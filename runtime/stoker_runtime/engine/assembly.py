@@ -1,0 +1,60 @@
+"""Puts an engine together from a recipe and the bytes of the weights.
+
+Knows torch's settings and every part of the engine; does not know files or sockets. Imported late
+by `process`, because it imports torch.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+import torch
+
+from stoker_runtime.engine.engine import Engine
+from stoker_runtime.engine.loading import Recipe
+from stoker_runtime.engine.runner import Runner
+from stoker_runtime.errors import ConfigInvalid
+from stoker_runtime.model.decoder import Decoder, build_decoder
+from stoker_runtime.model.weights import TORCH_DTYPES, build_tensors
+from stoker_runtime.schedule.blocks import BlockPool
+from stoker_runtime.schedule.scheduler import Limits, Scheduler
+from stoker_runtime.wire import Loaded
+
+
+def build_model(recipe: Recipe, blob: mmap.mmap) -> Decoder:
+    """The decoder on its device; on a CPU its weights are views of the blob."""
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigInvalid(
+            "`device` is cuda (or auto with an NVIDIA device), but torch finds no usable GPU: "
+            "use the GPU image, or set `device` to cpu"
+        )
+    torch.set_num_threads(recipe.num_threads)
+    dtype, device = TORCH_DTYPES[recipe.dtype], torch.device(recipe.device)
+    tensors = build_tensors(blob, recipe.layout, recipe.placed, dtype, device)
+    return build_decoder(recipe.spec, tensors)
+
+
+def build_engine(recipe: Recipe, model: Decoder) -> tuple[Engine, Loaded]:
+    """The engine with its cache, and what the API process has to know about it."""
+    config = recipe.config
+    available = recipe.machine.available_bytes
+    if recipe.device == "cuda":
+        available = torch.cuda.mem_get_info()[0] + model_bytes(model)
+    plan = recipe.plan_memory(available)
+    runner = Runner(model, plan.num_blocks, config.block_size)
+    limits = Limits(config.max_num_seqs, config.max_batched_tokens, plan.max_model_len)
+    scheduler = Scheduler(BlockPool(plan.num_blocks, config.block_size), limits)
+    loaded = Loaded(
+        slots=config.max_num_seqs,
+        max_model_len=plan.max_model_len,
+        num_kv_blocks=plan.num_blocks,
+        block_size=config.block_size,
+        vocab_size=recipe.spec.vocab_size,
+        eos_token_ids=recipe.spec.eos_token_ids,
+    )
+    return Engine(runner, scheduler, config.seed), loaded
+
+
+def model_bytes(model: Decoder) -> int:
+    """Memory of the storage that the weights are views of."""
+    return model.embed.untyped_storage().nbytes()

@@ -1,0 +1,179 @@
+"""The loop's body: take → schedule → run → commit → publish.
+
+Knows requests as wire messages, the scheduler, the runner and the sampler; does not know sockets or
+clocks. Driven by `process`. A failure in one request ends that request alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterable
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass, field
+
+from stoker_runtime.engine.runner import Runner
+from stoker_runtime.engine.sampler import Drawn, draw_tokens, find_finite
+from stoker_runtime.errors import EngineCrashed, RequestInvalid
+from stoker_runtime.schedule.params import SamplingParams
+from stoker_runtime.schedule.scheduler import Scheduler
+from stoker_runtime.schedule.sequence import Sequence
+from stoker_runtime.schedule.step import Chunk
+from stoker_runtime.wire import Generate, Output, Stats, TokenLogprob
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Counts:
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+
+
+@dataclass(slots=True)
+class _Draws:
+    """What a step made: tokens by sequence, and errors of those that could not be computed."""
+
+    tokens: dict[str, Drawn] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+class Engine:
+    """Sequences in, tokens out, one step at a time."""
+
+    def __init__(self, runner: Runner, scheduler: Scheduler, seed: int) -> None:
+        self._runner = runner
+        self._scheduler = scheduler
+        self._spec = runner.model.spec
+        self._seeds = random.Random(seed)
+        self._end_ids = frozenset(self._spec.eos_token_ids)
+        self._counts = _Counts()
+
+    @property
+    def has_work(self) -> bool:
+        """A call of `step` would compute something."""
+        return self._scheduler.has_work
+
+    @property
+    def stats(self) -> Stats:
+        """Gauges and counters as they are now."""
+        pool = self._scheduler.pool
+        return Stats(
+            running=self._scheduler.num_running,
+            waiting=self._scheduler.num_waiting,
+            kv_blocks_used=pool.num_used_blocks,
+            kv_blocks_total=pool.num_blocks,
+            preemptions=self._scheduler.num_preemptions,
+            prompt_tokens=self._counts.prompt_tokens,
+            generated_tokens=self._counts.generated_tokens,
+        )
+
+    def submit(self, request: Generate) -> list[Output]:
+        """Queue a sequence; one that can't run is answered at once."""
+        try:
+            self._check(request)
+        except RequestInvalid as error:
+            return [Output(request.id, [], finish_reason="error", error=str(error))]
+        seed = request.params.seed
+        self._scheduler.add(
+            Sequence(
+                id=request.id,
+                prompt_ids=tuple(request.prompt_ids),
+                params=request.params,
+                end_ids=self._end_ids,
+                seed=self._seeds.getrandbits(63) if seed is None else seed,
+            )
+        )
+        return []
+
+    def abort(self, ids: Iterable[str]) -> list[Output]:
+        """End sequences now, whatever they wait for."""
+        ended = [seq for id in ids if (seq := self._scheduler.abort(id))]
+        return [Output(seq.id, [], finish_reason="abort") for seq in ended]
+
+    def step(self) -> list[Output]:
+        """Compute one step; what came out of it."""
+        step = self._scheduler.schedule()
+        if step is None:
+            return []
+        for seq_id in step.preempted:
+            log.info("preempted %s: the KV cache is full", seq_id)
+        draws = self._run(step.chunks)
+        failed = [self._fail(seq_id, error) for seq_id, error in draws.errors.items()]
+        tokens = {seq_id: drawn.token_id for seq_id, drawn in draws.tokens.items()}
+        advanced = self._scheduler.commit(step, tokens)
+        return failed + [self._publish(seq, draws.tokens[seq.id]) for seq in advanced]
+
+    def warm_up(self) -> None:
+        """Make one token for nobody, so that `Loaded` is said of a model that works."""
+        request = Generate("warm-up", [0], SamplingParams(max_tokens=1, temperature=0.0))
+        outputs = self.submit(request) or self.step()
+        if outputs[0].error:
+            raise EngineCrashed(f"the first token failed: {outputs[0].error}")
+        self._counts = _Counts()
+
+    def _check(self, request: Generate) -> None:
+        vocab, length = self._spec.vocab_size, self._scheduler.limits.max_model_len
+        if not request.prompt_ids:
+            raise RequestInvalid("the prompt must have at least one token")
+        if len(request.prompt_ids) >= length:
+            raise RequestInvalid(
+                f"the prompt must be shorter than {length} tokens, was {len(request.prompt_ids)}"
+            )
+        for name, ids in (
+            ("prompt", request.prompt_ids),
+            ("logit_bias", request.params.logit_bias),
+        ):
+            if bad := next((id for id in ids if not 0 <= id < vocab), None):
+                raise RequestInvalid(f"{name}: token {bad} is not in the vocabulary of {vocab}")
+        if self._scheduler.find(request.id):
+            raise RequestInvalid(f"{request.id} is running already")
+
+    def _run(self, chunks: Rows[Chunk]) -> _Draws:
+        """Compute all chunks together, or each alone if that fails, to find the one to blame."""
+        try:
+            return self._run_together(chunks)
+        except Exception as error:  # whatever it is, it must not end the other sequences
+            log.exception("a step of %d sequences failed", len(chunks))
+            if len(chunks) == 1:
+                return _Draws(errors={chunks[0].seq_id: f"{type(error).__name__}: {error}"})
+        draws = _Draws()
+        for chunk in chunks:
+            alone = self._run((chunk,))
+            draws.tokens |= alone.tokens
+            draws.errors |= alone.errors
+        return draws
+
+    def _run_together(self, chunks: Rows[Chunk]) -> _Draws:
+        logits = self._runner.run(chunks)
+        ids = [chunk.seq_id for chunk in chunks if chunk.samples]
+        if not ids:
+            return _Draws()
+        draws = _Draws()
+        finite = find_finite(logits)
+        if not all(finite):
+            lost = [id for id, good in zip(ids, finite, strict=True) if not good]
+            draws.errors = dict.fromkeys(lost, "the model's scores are not finite numbers")
+            ids = [id for id, good in zip(ids, finite, strict=True) if good]
+            logits = logits[finite]
+        seqs = [seq for id in ids if (seq := self._scheduler.find(id))]
+        draws.tokens = dict(zip(ids, draw_tokens(logits, seqs), strict=True))
+        return draws
+
+    def _fail(self, seq_id: str, error: str) -> Output:
+        self._scheduler.fail(seq_id)
+        return Output(seq_id, [], finish_reason="error", error=error)
+
+    def _publish(self, seq: Sequence, drawn: Drawn) -> Output:
+        self._counts.generated_tokens += 1
+        if len(seq.output_ids) == 1:
+            self._counts.prompt_tokens += len(seq.prompt_ids)
+        asked = drawn.logprob is not None
+        top = [TokenLogprob(id, value) for id, value in drawn.top]
+        return Output(
+            seq.id,
+            [drawn.token_id],
+            finish_reason=seq.finish_reason,
+            logprobs=[TokenLogprob(drawn.token_id, drawn.logprob or 0.0)] if asked else [],
+            top_logprobs=[top] if asked else [],
+        )

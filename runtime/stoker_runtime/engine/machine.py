@@ -1,0 +1,92 @@
+"""What this process may use: processors, memory, instructions.
+
+Knows `/proc`, cgroups (v2 and v1) and device files; does not know models. Torch-free; read once by
+the engine process at its start. `os.cpu_count()` is not enough: it ignores a container's quota.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Resources as found."""
+
+    num_cpus: int
+    """Whole processors within quota and affinity; at least 1."""
+    available_bytes: int
+    """Memory that may still be taken, under the cgroup's limit."""
+    has_bf16: bool
+    """The processor multiplies bfloat16 matrices."""
+    has_gpu: bool
+    """There is an NVIDIA device file."""
+
+
+def observe_machine(root: Path = Path("/")) -> Machine:
+    """Look at the machine; `root` is another folder in tests."""
+    return Machine(
+        num_cpus=_observe_num_cpus(root / "sys/fs/cgroup"),
+        available_bytes=_observe_memory(root),
+        has_bf16=_observe_bf16(root / "proc/cpuinfo"),
+        has_gpu=(root / "dev/nvidiactl").exists(),
+    )
+
+
+def _observe_num_cpus(cgroup: Path) -> int:
+    """A quota of 150 ms per 100 ms on 8 processors gives 1."""
+    allowed = len(os.sched_getaffinity(0))
+    quota, period = [*_read_words(cgroup / "cpu.max"), "max", "max"][:2]
+    if quota == "max":
+        quota = _read_first(cgroup / "cpu/cpu.cfs_quota_us")
+        period = _read_first(cgroup / "cpu/cpu.cfs_period_us")
+    if not quota.isdigit() or not period.isdigit():
+        return allowed
+    return max(1, min(allowed, int(quota) // int(period)))
+
+
+def _observe_memory(root: Path) -> int:
+    """The cgroup's limit less what processes hold; page cache counts as free."""
+    meminfo = _read_table(root / "proc/meminfo")
+    free = meminfo.get("MemAvailable:", 0) * 1024
+    cgroup = root / "sys/fs/cgroup"
+    for folder, limit_file, held_key in (
+        (cgroup, "memory.max", "anon"),
+        (cgroup / "memory", "memory.limit_in_bytes", "total_rss"),
+    ):
+        limit = _read_first(folder / limit_file)
+        if limit.isdigit():
+            held = _read_table(folder / "memory.stat").get(held_key, 0)
+            return max(0, min(free, int(limit) - held))
+    return free
+
+
+def _observe_bf16(cpuinfo: Path) -> bool:
+    flags = next(
+        (line for line in _read_lines(cpuinfo) if line.startswith(("flags", "Features"))), ""
+    )
+    return not _BF16_FLAGS.isdisjoint(flags.split())
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _read_words(path: Path) -> list[str]:
+    return " ".join(_read_lines(path)).split()
+
+
+def _read_first(path: Path) -> str:
+    return next(iter(_read_words(path)), "")
+
+
+def _read_table(path: Path) -> dict[str, int]:
+    rows = (line.split() for line in _read_lines(path))
+    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}

@@ -1,0 +1,121 @@
+"""Runs one step of the schedule through the model.
+
+Knows how chunks become tensors; does not know requests, sampling or time. Owns the KV cache's
+memory. Called by the engine.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Sequence
+
+import torch
+
+from stoker_runtime.model.attention import AttentionPlan, DecodeGroup, PrefillSpan
+from stoker_runtime.model.decoder import Decoder
+from stoker_runtime.schedule.step import Chunk
+
+_SMALLEST_BUCKET = 2
+"""Decodes of up to 2² blocks share a group, longer ones are grouped by powers of two."""
+
+
+class Runner:
+    """A model, its cache, and the way from a step to logits."""
+
+    def __init__(self, model: Decoder, num_blocks: int, block_size: int) -> None:
+        self.model = model
+        self.block_size = block_size
+        self.caches = _allocate_caches(model, num_blocks, block_size)
+
+    @torch.inference_mode()
+    def run(self, chunks: Sequence[Chunk]) -> torch.Tensor:  # [num_sampling_chunks, vocab]
+        """Compute the chunks' tokens; logits of those that sample, in their order."""
+        token_ids = [id for chunk in chunks for id in chunk.token_ids]
+        positions = [p for chunk in chunks for p in range(chunk.start, chunk.end)]
+        hidden = self.model.hidden_states(
+            self._tensor(token_ids), self._tensor(positions), self.caches, self._plan(chunks)
+        )
+        rows = [
+            end - 1 for chunk, (_, end) in zip(chunks, _spans(chunks), strict=True) if chunk.samples
+        ]
+        return self.model.logits(hidden[self._tensor(rows)])
+
+    def _plan(self, chunks: Sequence[Chunk]) -> AttentionPlan:
+        slots = [slot for chunk in chunks for slot in self._slots(chunk)]
+        buckets: dict[int, list[tuple[int, Chunk]]] = {}
+        prefills = []
+        for chunk, (start, end) in zip(chunks, _spans(chunks), strict=True):
+            if end - start == 1:
+                bucket = max(_SMALLEST_BUCKET, (self._num_blocks(chunk) - 1).bit_length())
+                buckets.setdefault(bucket, []).append((start, chunk))
+            else:
+                prefills.append(self._plan_prefill(chunk, slice(start, end)))
+        decodes = tuple(self._plan_decodes(bucket) for bucket in buckets.values())
+        return AttentionPlan(self._tensor(slots), decodes, tuple(prefills))
+
+    def _plan_decodes(self, rows_and_chunks: list[tuple[int, Chunk]]) -> DecodeGroup:
+        rows = [row for row, _ in rows_and_chunks]
+        chunks = [chunk for _, chunk in rows_and_chunks]
+        width = max(self._num_blocks(chunk) for chunk in chunks)
+        tables = [self._table(chunk) + (0,) * (width - self._num_blocks(chunk)) for chunk in chunks]
+        ends = self._tensor([chunk.end for chunk in chunks])
+        beyond = self._arange(width * self.block_size) >= ends[:, None]
+        contiguous = rows[-1] - rows[0] == len(rows) - 1
+        return DecodeGroup(
+            rows=slice(rows[0], rows[-1] + 1) if contiguous else self._tensor(rows),
+            num_seqs=len(chunks),
+            block_ids=self._tensor([block for table in tables for block in table]),
+            mask=self._mask(beyond)[:, None, None, :],
+        )
+
+    def _plan_prefill(self, chunk: Chunk, rows: slice) -> PrefillSpan:
+        block_ids = self._tensor(self._table(chunk))
+        if chunk.start == 0:
+            return PrefillSpan(rows, chunk.end, block_ids, None)
+        positions = self._arange(chunk.end)
+        mask = self._mask(positions > positions[chunk.start :, None])
+        return PrefillSpan(rows, chunk.end, block_ids, mask)
+
+    def _slots(self, chunk: Chunk) -> list[int]:
+        size = self.block_size
+        return [chunk.block_ids[p // size] * size + p % size for p in range(chunk.start, chunk.end)]
+
+    def _num_blocks(self, chunk: Chunk) -> int:
+        return -(-chunk.end // self.block_size)
+
+    def _table(self, chunk: Chunk) -> tuple[int, ...]:
+        return chunk.block_ids[: self._num_blocks(chunk)]
+
+    def _mask(self, hidden: torch.Tensor) -> torch.Tensor:
+        mask = torch.zeros(hidden.shape, dtype=self.model.dtype, device=self.model.device)
+        return mask.masked_fill_(hidden, -math.inf)
+
+    def _arange(self, end: int) -> torch.Tensor:
+        return torch.arange(end, device=self.model.device)
+
+    def _tensor(self, values: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self.model.device)
+
+
+def _spans(chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
+    """First and last + 1 row of each chunk in the step."""
+    spans, start = [], 0
+    for chunk in chunks:
+        spans.append((start, start + len(chunk.token_ids)))
+        start = spans[-1][1]
+    return spans
+
+
+def _allocate_caches(model: Decoder, num_blocks: int, block_size: int) -> torch.Tensor:
+    """[num_layers, 2, num_blocks, block_size, num_kv_heads, head_dim], all zero.
+
+    Zero matters: masked places are multiplied by 0, and 0 · NaN is NaN. On a CPU an anonymous map
+    is zero without being touched, so an unused cache costs no memory and no time.
+    """
+    spec = model.spec
+    shape = (spec.num_layers, 2, num_blocks, block_size, spec.num_kv_heads, spec.head_dim)
+    if model.device.type != "cpu":
+        return torch.zeros(shape, dtype=model.dtype, device=model.device)
+    blob = mmap.mmap(-1, math.prod(shape) * model.dtype.itemsize)
+    return torch.frombuffer(blob, dtype=model.dtype).view(shape)

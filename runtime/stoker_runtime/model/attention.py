@@ -1,0 +1,74 @@
+"""Attention over a paged cache, for steps that mix prompts and decodes.
+
+Knows block tables as tensors; does not know sequences or the scheduler. The runner builds one
+`AttentionPlan` per step, every layer uses it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from stoker_runtime.kernels import reference
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeGroup:
+    """Sequences of similar length with one new token each, attended to together."""
+
+    rows: slice | torch.Tensor
+    """Their tokens in the step: a range, or [num_seqs]."""
+    num_seqs: int
+    block_ids: torch.Tensor
+    """Their block tables, padded to the longest and flat: [num_seqs · blocks]."""
+    mask: torch.Tensor
+    """[num_seqs, 1, 1, blocks · block_size], -inf beyond each sequence's end."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillSpan:
+    """Several consecutive tokens of one sequence."""
+
+    rows: slice
+    """Its tokens in the step."""
+    end: int
+    """Tokens of the sequence up to the last of them."""
+    block_ids: torch.Tensor
+    """[blocks]; unused when the span is the start of its sequence."""
+    mask: torch.Tensor | None
+    """[num_tokens, end]; None when the span is the start of its sequence: plainly causal."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionPlan:
+    """Who attends to what in one step."""
+
+    slots: torch.Tensor
+    """Where each token's key and value go: [num_tokens]."""
+    decodes: tuple[DecodeGroup, ...]
+    prefills: tuple[PrefillSpan, ...]
+
+
+def attend(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cache: torch.Tensor, plan: AttentionPlan
+) -> torch.Tensor:  # [num_tokens, num_heads, head_dim]
+    """Store the new keys and values in the layer's cache, then attend to all of them.
+
+    q: [num_tokens, num_heads, head_dim]; k, v: [num_tokens, num_kv_heads, head_dim]; cache:
+    [2, num_blocks, block_size, num_kv_heads, head_dim].
+    """
+    reference.write_kv(cache, k, v, plan.slots)
+    out = torch.empty_like(q)
+    for group in plan.decodes:
+        past = reference.read_kv(cache, group.block_ids, group.num_seqs)
+        out[group.rows] = reference.attend_decodes(q[group.rows], *past, group.mask)
+    for span in plan.prefills:
+        rows = span.rows
+        if span.mask is None:
+            out[rows] = reference.attend_chunk(q[rows], k[rows], v[rows], None)
+        else:
+            keys, values = reference.read_kv(cache, span.block_ids, 1)
+            past = (keys[0, : span.end], values[0, : span.end])
+            out[rows] = reference.attend_chunk(q[rows], *past, span.mask)
+    return out

@@ -1,0 +1,164 @@
+"""The weight files of a checkpoint: what they hold, checked before anything is read.
+
+Knows safetensors headers and the shard index; does not know torch, nor pickle, ever. Called by the
+engine process before torch is imported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stoker_runtime.errors import CheckpointBroken, CheckpointNotFound
+from stoker_runtime.model.layout import Fused, Part
+from stoker_runtime.model.spec import ITEM_BYTES, Dtype
+
+_DTYPES: dict[str, Dtype] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_SINGLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_MAX_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where a tensor's bytes are."""
+
+    name: str
+    file: Path
+    dtype: str
+    """As the file spells it: F32, BF16, …"""
+    shape: tuple[int, ...]
+    offset: int
+    """From the start of the file."""
+    num_bytes: int
+
+    @property
+    def torch_dtype(self) -> Dtype:
+        """As torch spells it; `check_tensors` saw to it that there is one."""
+        return _DTYPES[self.dtype]
+
+
+def read_headers(folder: Path) -> dict[str, Stored]:
+    """All tensors of all weight files by name."""
+    stored: dict[str, Stored] = {}
+    for file, names in _list_files(folder).items():
+        found = _read_header(file)
+        for name in names or found:
+            if name not in found:
+                raise CheckpointBroken(
+                    f"{file}: tensor {name} is missing, {_INDEX} says it is here"
+                )
+            stored[name] = found[name]
+    return stored
+
+
+def check_tensors(
+    stored: dict[str, Stored], layout: Sequence[Fused], ignored: tuple[str, ...]
+) -> None:
+    """Exactly the tensors of the layout, each with its shape and a dtype we know."""
+    parts = {part.name: part for fused in layout for part in fused.parts}
+    for name, part in parts.items():
+        if name not in stored:
+            raise CheckpointBroken(
+                f"tensor {name} {list(part.shape)} is missing from the checkpoint's "
+                f"{len(stored)} tensors: config.json and weights do not belong together"
+            )
+        _check_tensor(stored[name], part)
+    for name, tensor in stored.items():
+        if name not in parts and not name.endswith(ignored):
+            raise CheckpointBroken(
+                f"{tensor.file}: tensor {name} is unexpected: config.json has no place for it"
+            )
+
+
+def _check_tensor(tensor: Stored, part: Part) -> None:
+    if tensor.shape != part.shape:
+        raise CheckpointBroken(
+            f"{tensor.file}: tensor {tensor.name} must have shape {list(part.shape)} "
+            f"as config.json says, found {list(tensor.shape)}"
+        )
+    if tensor.dtype not in _DTYPES:
+        raise CheckpointBroken(
+            f"{tensor.file}: tensor {tensor.name} must have one of the dtypes "
+            f"{', '.join(_DTYPES)}, found {tensor.dtype}"
+        )
+    expected = part.num_elements * ITEM_BYTES[tensor.torch_dtype]
+    if tensor.num_bytes != expected:
+        raise CheckpointBroken(
+            f"{tensor.file}: tensor {tensor.name} must have {expected} bytes, "
+            f"found {tensor.num_bytes}"
+        )
+
+
+def _list_files(folder: Path) -> dict[Path, list[str]]:
+    """Weight files and the tensors wanted from each; an empty list wants all."""
+    if (folder / _SINGLE).exists():
+        return {folder / _SINGLE: []}
+    index = folder / _INDEX
+    if not index.exists():
+        raise CheckpointNotFound(_absent_message(folder))
+    files: dict[Path, list[str]] = {}
+    for name, file in _read_weight_map(index).items():
+        files.setdefault(folder / Path(str(file)).name, []).append(name)
+    return files
+
+
+def _absent_message(folder: Path) -> str:
+    message = f"{folder} holds neither {_SINGLE} nor {_INDEX}"
+    if pickled := sorted([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]):
+        return f"{message}; {pickled[0].name} is pickled and never read: convert it to safetensors"
+    return f"{message}: was the download complete?"
+
+
+def _read_weight_map(index: Path) -> dict[str, Any]:
+    try:
+        weight_map = json.loads(index.read_bytes())["weight_map"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointBroken(f"{index} has no readable `weight_map`: {error!r}") from error
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointBroken(f"{index}: `weight_map` must be an object with entries")
+    return weight_map
+
+
+def _read_header(file: Path) -> dict[str, Stored]:
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            text = stream.read(length) if length <= min(size, _MAX_HEADER_BYTES) else b""
+    except FileNotFoundError:
+        raise CheckpointNotFound(
+            f"{file} does not exist, though {_INDEX} names it: was the download complete?"
+        ) from None
+    except OSError as error:
+        raise CheckpointBroken(f"{file} can't be read: {error.strerror}") from error
+    if size < 8 or len(text) != length:
+        raise CheckpointBroken(
+            f"{file} is truncated or not safetensors: its header must have {length} bytes, "
+            f"the file has {size}"
+        )
+    return _parse_header(file, text, 8 + length, size)
+
+
+def _parse_header(file: Path, text: bytes, start: int, size: int) -> dict[str, Stored]:
+    try:
+        entries = {name: e for name, e in json.loads(text).items() if name != "__metadata__"}
+        tensors = {name: _parse_entry(file, name, e, start) for name, e in entries.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointBroken(f"{file}: its header is not safetensors: {error!r}") from error
+    for tensor in tensors.values():
+        end = tensor.offset + tensor.num_bytes
+        if end > size or tensor.num_bytes < 0 or tensor.offset < start:
+            raise CheckpointBroken(
+                f"{file} is truncated: tensor {tensor.name} ends at byte {end}, the file has {size}"
+            )
+    return tensors
+
+
+def _parse_entry(file: Path, name: str, entry: dict[str, Any], start: int) -> Stored:
+    begin, end = entry["data_offsets"]
+    shape = tuple(int(length) for length in entry["shape"])
+    return Stored(name, file, str(entry["dtype"]), shape, start + int(begin), int(end) - int(begin))
