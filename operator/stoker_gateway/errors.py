@@ -1,7 +1,7 @@
 """What the gateway answers when it does not answer: OpenAI-shaped errors with string codes.
 
-Knows status, type and code of every refusal; does not know queues or sockets. Raised anywhere in the
-gateway, written by the one handler in `app.py` (and by the HTTP server for broken requests).
+Knows status, type and code of every refusal; does not know queues or sockets. Raised anywhere in
+the gateway, written in one place: `http.server`.
 
     ApiError          an answer in the OpenAI error shape
     UpstreamError     a runtime pod did not give a first byte (`proxy` retries it)

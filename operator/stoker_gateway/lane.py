@@ -32,6 +32,8 @@ class Target:
     """What a wake is taken to last."""
     refusal: str = ""
     """Why every request is refused; waiting would not help."""
+    doom: str = ""
+    """Why a wake that is under way will fail; a later one may not."""
     cause: str = ""
     """Why replicas may not become ready, from the conditions."""
 
@@ -149,12 +151,12 @@ class Lane:
             self._end(held, error)
         return everyone
 
-    def fail_hopeless(self, now: float) -> list[Held]:
+    def fail_hopeless(self, now: float, doom: str = "") -> list[Held]:
         """End all waits if it is certain that no pod will come."""
-        refusal = self.refusal
-        if not refusal or self.routes.num_routed:
+        why = self.refusal or doom
+        if not why or self.routes.num_routed:
             return []
-        return self.fail_waiting(errors.unavailable(self.target.served_name, refusal), now)
+        return self.fail_waiting(errors.unavailable(self.target.served_name, why), now)
 
     @staticmethod
     def _end(held: Held, error: ApiError) -> None:
@@ -170,8 +172,12 @@ class Lane:
     @property
     def cause(self) -> str:
         """What hinders the wake, as far as it is known."""
-        said = [f"{reason}: {message}" for pod in self.routes if pod.failure
-                for reason, message in [pod.failure]]
+        said = [
+            f"{reason}: {message}"
+            for pod in self.routes
+            if pod.failure
+            for reason, message in [pod.failure]
+        ]
         return " ".join(filter(None, [self.target.cause, *said[:1]]))
 
     def retry_after_s(self, now: float) -> float:

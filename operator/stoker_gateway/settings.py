@@ -1,7 +1,7 @@
 """All settings of the gateway, from the environment (prefix `STOKER_`), checked once at start.
 
-Knows names, units, defaults and bounds; does not know who uses them. Read by `__main__`; a bad value
-ends the start with a message that names it.
+Knows names, units, defaults and bounds; does not know who uses them. Read by `__main__`; a bad
+value ends the start with a message that names it.
 """
 
 from __future__ import annotations

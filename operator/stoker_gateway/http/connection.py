@@ -195,8 +195,8 @@ class Connection(asyncio.Protocol):
         self._reply = reply
         self.deadline = NEVER
         if refusal:
-            self._server.refused(refusal)
             reply.fail(refusal)
+            self._server.app.ended(request, reply)
         else:
             self._task = self._server.start_task(request, reply)
 
@@ -244,7 +244,7 @@ class Connection(asyncio.Protocol):
         self._waiting.clear()
         self._closing = True
         if self._reply:
-            self._reply.finished = True
+            self._reply.gone = self._reply.finished = True
             self._reply = None
         if self._task:
             self._task.cancel()

@@ -53,6 +53,7 @@ class Reply:
         "_on_finish",
         "_transport",
         "finished",
+        "gone",
         "head_only",
         "http10",
         "keep_alive",
@@ -75,6 +76,7 @@ class Reply:
         self.head_only = False
         self.keep_alive = True
         self.finished = False
+        self.gone = False
         self.paused = False
         self.on_writable: Callable[[], None] | None = None
         self.status = 0

@@ -29,13 +29,20 @@ class Request:
     """Whether the client and the protocol allow another request on the connection."""
     arrived_at: float = 0
     """Monotonic seconds at which the request was complete."""
+    deployment: str = ""
+    """`namespace/name`, once an app knows."""
+
+    @property
+    def origin_form(self) -> bytes:
+        """Path and query; some clients send scheme and host as well."""
+        if self.target.startswith(b"/"):
+            return self.target
+        return b"/" + self.target.partition(b"://")[2].partition(b"/")[2]
 
     @property
     def path(self) -> str:
-        """The decoded path, without scheme, host and query."""
-        raw = self.target.partition(b"?")[0]
-        if not raw.startswith(b"/"):
-            raw = b"/" + raw.partition(b"://")[2].partition(b"/")[2]
+        """The decoded path."""
+        raw = self.origin_form.partition(b"?")[0]
         text = raw.decode("latin-1")
         return unquote(text) if "%" in text else text
 
@@ -54,4 +61,7 @@ class App(Protocol):
         """Look at the head before the body is read. Raises `ApiError`."""
 
     async def __call__(self, request: Request, reply: Reply) -> None:
-        """Answer. Cancelled when the client is gone; raises `ApiError` before the head is sent."""
+        """Answer. Cancelled when the client is gone. Raises `ApiError`."""
+
+    def ended(self, request: Request, reply: Reply) -> None:
+        """A request came to its end: answered, refused, failed, or its client is gone."""

@@ -10,7 +10,6 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from stoker_gateway import errors
@@ -45,7 +44,6 @@ class Server:
         self.buffered_bytes = 0
         self.draining = False
         """Answers end their connection, so that clients find another gateway."""
-        self.on_refused: Callable[[ApiError], None] = lambda error: None
         self._tasks: set[asyncio.Task[None]] = set()
         self._replies: set[Reply] = set()
         self._listener: asyncio.Server | None = None
@@ -87,10 +85,6 @@ class Server:
             raise errors.busy()
         self.app.check(request)
 
-    def refused(self, error: ApiError) -> None:
-        """A request ended before the app saw it."""
-        self.on_refused(error)
-
     def start_task(self, request: Request, reply: Reply) -> asyncio.Task[None]:
         """Answer a request beside the others."""
         task = asyncio.get_running_loop().create_task(self._answer(request, reply))
@@ -109,6 +103,7 @@ class Server:
             reply.fail(errors.internal())
         finally:
             self._replies.discard(reply)
+            self.app.ended(request, reply)
 
     def _sweep(self) -> None:
         now = time.monotonic()

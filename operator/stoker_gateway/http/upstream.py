@@ -52,6 +52,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._ended = False
         self._until_close = False
         self._reusable = False
+        self._paused = False
         self.used = False
         """Whether it carried an answer before: then its end may only mean that it was idle."""
 
@@ -74,13 +75,15 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Read no more until `resume`."""
+        self._paused = True
         if not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
-        if not self._transport.is_closing():
+        if self._paused and not self._transport.is_closing():
             self._transport.resume_reading()
+        self._paused = False
 
     # asyncio.Protocol
 
@@ -156,6 +159,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _end(self) -> None:
         sink, self._sink = self._sink, None
         self.used = True
+        self.resume()
         if sink and self._reusable and not self._transport.is_closing():
             self._pool.give_back(self)
         else:

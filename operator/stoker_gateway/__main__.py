@@ -1,0 +1,61 @@
+"""`python -m stoker_gateway`: reads the settings and supervises the worker processes.
+
+Knows processes and signals; `worker` knows everything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+import uvloop
+from pydantic import ValidationError
+
+from stoker_gateway.logs import set_up_logging
+from stoker_gateway.settings import PREFIX, Settings, load_settings
+from stoker_gateway.supervisor import SIGNALS, Supervisor
+from stoker_gateway.watch import KubernetesCluster
+from stoker_gateway.worker import Worker, bind_sockets
+
+
+async def _serve(settings: Settings, index: int, parent_gone: int) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    loop.add_reader(parent_gone, _on_parent_gone, loop, parent_gone, stop)
+    cluster = KubernetesCluster()
+    worker = Worker(settings, index, cluster)
+    try:
+        await worker.run(bind_sockets(settings, index), stop)
+    finally:
+        await cluster.close()
+
+
+def _on_parent_gone(loop: asyncio.AbstractEventLoop, pipe: int, stop: asyncio.Event) -> None:
+    loop.remove_reader(pipe)
+    stop.set()
+
+
+def main() -> int:
+    """Run until SIGTERM; 0 when every request had its answer."""
+    try:
+        settings = load_settings(os.environ)
+    except ValidationError as error:
+        for problem in error.errors():
+            name = PREFIX + "_".join(str(part) for part in problem["loc"]).upper()
+            print(f"{name}: {problem['msg']}, was {problem['input']!r}", file=sys.stderr)
+        return 2
+    set_up_logging(settings)
+
+    def run_worker(index: int, parent_gone: int) -> None:
+        uvloop.run(_serve(settings, index, parent_gone))
+
+    return Supervisor(settings.workers, run_worker).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Reads an `LLMDeployment` as a gateway does: its name for clients, its patience, its verdicts.
+
+Knows which conditions mean that waiting is in vain; pure. `backends` puts the result into the
+fleet.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from stoker_api.conditions import Condition, ConditionType, Reason
+from stoker_api.v1alpha1 import LLMDeployment
+from stoker_gateway.lane import DEFAULT_COLD_START_S, DEFAULT_HOLD_S, Target
+
+REFUSING = frozenset({Reason.INVALID_SPEC, Reason.FIELD_UNSUPPORTED, Reason.SOURCE_UNSUPPORTED})
+"""Only an edit of the spec helps: requests are refused at the door."""
+DOOMING = frozenset({
+    Reason.CLAIM_NOT_FOUND, Reason.SECRET_NOT_FOUND, Reason.CHECKPOINT_NOT_FOUND,
+    Reason.CHECKPOINT_BROKEN, Reason.ARCHITECTURE_UNSUPPORTED, Reason.OUT_OF_MEMORY,
+})  # fmt: skip
+"""Who waits when this appears is told at once; later requests try anew, for it may be mended."""
+HINDERING = frozenset({Reason.IMAGE_PULL_FAILED, Reason.CONTAINER_CRASHED, Reason.ENGINE_CRASHED})
+
+
+def read_target(document: bytes, key: str) -> Target:
+    """The target of an object; one that cannot be read refuses every request and says why."""
+    try:
+        return _target(LLMDeployment.model_validate_json(document))
+    except ValidationError as error:
+        namespace, _, name = key.partition("/")
+        why = error.errors()[0]
+        where = ".".join(str(part) for part in why["loc"])
+        return Target(namespace, name, name, refusal=f"`{where}` {why['msg']} (InvalidSpec)")
+
+
+def _target(deployment: LLMDeployment) -> Target:
+    policy = deployment.spec.autoscaling
+    return Target(
+        namespace=deployment.metadata.namespace,
+        name=deployment.metadata.name,
+        served_name=deployment.served_name,
+        created_at=_unix(deployment.metadata.creation_timestamp),
+        hold_s=policy.cold_start_timeout_s if policy else DEFAULT_HOLD_S,
+        cold_start_s=_cold_start_s(deployment),
+        refusal=_refusal(deployment),
+        doom=_first(_false(deployment), DOOMING),
+        cause=_cause(deployment),
+    )
+
+
+def _unix(timestamp: str) -> int:
+    return int(datetime.fromisoformat(timestamp).timestamp()) if timestamp else 0
+
+
+def _cold_start_s(deployment: LLMDeployment) -> float:
+    status = deployment.status
+    believed = status.scaling.inputs.cold_start_seconds if status.scaling else None
+    measured = status.last_cold_start.total if status.last_cold_start else None
+    return believed or measured or DEFAULT_COLD_START_S
+
+
+def _refusal(deployment: LLMDeployment) -> str:
+    if deployment.spec.replicas == 0:
+        return "it is turned off (`replicas: 0`)."
+    return _first(_false(deployment), REFUSING)
+
+
+def _false(deployment: LLMDeployment) -> list[Condition]:
+    """What is known to be wrong with the present spec."""
+    generation = deployment.metadata.generation
+    return [
+        condition
+        for condition in deployment.status.conditions
+        if condition.status == "False" and condition.observed_generation >= generation
+    ]
+
+
+def _first(conditions: list[Condition], reasons: frozenset[Reason]) -> str:
+    said = (_text(condition) for condition in conditions if condition.reason in reasons)
+    return next(said, "")
+
+
+def _cause(deployment: LLMDeployment) -> str:
+    hindering = [c for c in deployment.status.conditions if c.reason in HINDERING]
+    wrong = {condition.type: condition for condition in _false(deployment)}
+    order = (ConditionType.MODEL_AVAILABLE, ConditionType.FITS, ConditionType.SCHEDULED)
+    named = [wrong[type] for type in order if type in wrong]
+    last = [wrong[ConditionType.READY]] if ConditionType.READY in wrong else []
+    return next((_text(condition) for condition in [*named, *hindering, *last]), "")
+
+
+def _text(condition: Condition) -> str:
+    return f"{condition.message} ({condition.reason})"
