@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from stoker_api import names
 from stoker_api.rules import literal, rule, rules
-from stoker_api.schema import structural_schema, without_defaults
+from stoker_api.schema import structural_schema, with_spoken_defaults, without_defaults
 from stoker_api.v1alpha1 import MAX_NAME, NAME, LLMDeployment, WarmPool
 
 FOLDERS = ("crds", "charts/stoker/files/crds")
@@ -87,6 +87,7 @@ def _object_schema(model: type[BaseModel]) -> dict[str, Any]:
     properties["apiVersion"] = _text("Version of this representation: `stoker.dev/v1alpha1`.")
     properties["kind"] = _text(f"`{model.__name__}`.")
     properties["metadata"] = {"type": "object"}
+    properties["spec"] = with_spoken_defaults(properties["spec"])
     properties["status"] = without_defaults(properties["status"])
     required = [] if properties["spec"].get("default") == {} else ["spec"]
     return {

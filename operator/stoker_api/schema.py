@@ -6,6 +6,7 @@ appear only where they say something. Does not know the resources; `crd.py` call
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel
@@ -28,12 +29,26 @@ def structural_schema(model: type[BaseModel]) -> Schema:
 def without_defaults(schema: Schema) -> Schema:
     """The same schema for a `status`: what nobody reported must not be invented."""
     kept = {key: value for key, value in schema.items() if key != "default"}
-    if "properties" in kept:
-        kept["properties"] = {k: without_defaults(v) for k, v in kept["properties"].items()}
+    return _map_parts(kept, without_defaults)
+
+
+def with_spoken_defaults(schema: Schema) -> Schema:
+    """The same schema with defaults in the descriptions: `kubectl explain` shows nothing else."""
+    default = schema.get("default")
+    if default is None or default == {}:
+        return _map_parts(schema, with_spoken_defaults)
+    spoken = str(default).lower() if isinstance(default, bool) else str(default)
+    return {**schema, "description": f"{schema['description']} Default: {spoken}."}
+
+
+def _map_parts(schema: Schema, change: Callable[[Schema], Schema]) -> Schema:
+    mapped = dict(schema)
+    if "properties" in mapped:
+        mapped["properties"] = {key: change(part) for key, part in mapped["properties"].items()}
     for key in ("items", "additionalProperties"):
-        if isinstance(kept.get(key), dict):
-            kept[key] = without_defaults(kept[key])
-    return kept
+        if isinstance(mapped.get(key), dict):
+            mapped[key] = change(mapped[key])
+    return mapped
 
 
 def _convert(node: Schema, definitions: dict[str, Schema]) -> Schema:
@@ -41,13 +56,7 @@ def _convert(node: Schema, definitions: dict[str, Schema]) -> Schema:
     converted = {key: value for key, value in node.items() if key not in ("title", "$defs")}
     if "description" in converted:
         converted["description"] = " ".join(converted["description"].split())
-    if "properties" in converted:
-        properties = converted["properties"].items()
-        converted["properties"] = {key: _convert(value, definitions) for key, value in properties}
-    for key in ("items", "additionalProperties"):
-        if isinstance(converted.get(key), dict):
-            converted[key] = _convert(converted[key], definitions)
-    converted = _with_default(converted)
+    converted = _with_default(_map_parts(converted, lambda part: _convert(part, definitions)))
     return dict(sorted(converted.items(), key=lambda item: _rank(item[0])))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from stoker_api.schema import structural_schema, without_defaults
+from stoker_api.schema import structural_schema, with_spoken_defaults, without_defaults
 
 
 class Heat(StrEnum):
@@ -111,3 +111,23 @@ def test_a_status_has_no_defaults_at_any_depth() -> None:
     bare = without_defaults(SCHEMA)
     assert "'default':" not in str(bare)
     assert bare["properties"].keys() == PARTS.keys()
+
+
+def test_a_default_is_said_where_a_reader_of_explain_sees_it() -> None:
+    spoken = with_spoken_defaults(
+        {
+            "type": "object",
+            "default": {},
+            "properties": {
+                "heat": {"description": "How hot.", "default": "Low"},
+                "tight": {"description": "Shut.", "default": True},
+                "size": {"description": "In cups."},
+            },
+            "items": {"description": "How many.", "default": 0},
+        }
+    )
+    heat, tight, size = spoken["properties"].values()
+    assert heat["description"] == "How hot. Default: Low."
+    assert tight["description"] == "Shut. Default: true."
+    assert size["description"] == "In cups."
+    assert spoken["items"]["description"] == "How many. Default: 0."
