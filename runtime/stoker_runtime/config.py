@@ -68,6 +68,10 @@ class Config:
     """The LLMDeployment this pod belongs to, for announcements."""
     pod_ip: str = ""
     """This pod's address, for announcements."""
+    max_body_bytes: int = 8 << 20
+    """Largest request body; about two million tokens of text."""
+    drain_deadline_s: int = 600
+    """How long running requests may go on after SIGTERM before they are cut."""
     log_format: str = "text"
     """text or json."""
 

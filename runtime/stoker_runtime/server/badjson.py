@@ -1,4 +1,4 @@
-"""Why a body could not be read: which field, what was expected, what was there.
+"""Reading a JSON body, and why it can't be read: which field, what was expected, what was there.
 
 Knows msgspec's texts and JSON paths; used only after a body was refused, so it may parse it again,
 slowly. Called by the readers of request bodies.
@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+from typing import TypeVar
+
+import msgspec
 
 from stoker_runtime.server.refusal import Refusal, broken_json, invalid
 
@@ -15,6 +18,15 @@ _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<name>\w+)`")
 _STEP = re.compile(r"\[(\d+|\.\.\.)\]|([^.\[\]]+)")
 _SHOWN_CHARS = 60
+_B = TypeVar("_B")
+
+
+def decode_body(decoder: msgspec.json.Decoder[_B], data: bytes | bytearray) -> _B:
+    """Read a body. Raises `Refusal`."""
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise explain(error, bytes(data)) from None
 
 
 def explain(error: Exception, data: bytes) -> Refusal:

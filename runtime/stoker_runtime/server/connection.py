@@ -276,7 +276,8 @@ class Connection(asyncio.Protocol):
         try:
             await self._server.application.handle(exchange)
         except Refusal as why:
-            exchange.refuse(why)
+            if not exchange.started:
+                exchange.refuse(why)
         except asyncio.CancelledError:
             return  # the client hung up
         except Exception:

@@ -7,12 +7,12 @@ the engine or HTTP. msgspec refuses wrong types and lone surrogates while it par
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import msgspec
 
 from stoker_runtime.schedule.params import SamplingParams
-from stoker_runtime.server.badjson import explain
+from stoker_runtime.server.badjson import decode_body
 from stoker_runtime.server.messages import read_messages
 from stoker_runtime.server.refusal import invalid, unsupported
 
@@ -157,7 +157,7 @@ class Ask:
     template_extra: dict[str, object]
     n: int
     max_tokens: int | None
-    """None: as many as fit."""
+    """None: as many as fit for a chat, `COMPLETION_TOKENS` for a completion."""
     params: SamplingParams
     """Still without the seeds of the choices and the final `max_tokens`."""
     stops: tuple[str, ...]
@@ -176,12 +176,11 @@ class Ask:
 
 _chat_decoder = msgspec.json.Decoder(ChatBody)
 _completion_decoder = msgspec.json.Decoder(CompletionBody)
-_B = TypeVar("_B", ChatBody, CompletionBody)
 
 
 def read_chat(data: bytes | bytearray) -> Ask:
     """Read a chat request. Raises `Refusal`."""
-    body = _decode(_chat_decoder, data)
+    body = decode_body(_chat_decoder, data)
     _check(body)
     if body.echo:
         raise unsupported("echo", "`echo` is a field of /v1/completions")
@@ -201,7 +200,7 @@ def read_chat(data: bytes | bytearray) -> Ask:
 
 def read_completion(data: bytes | bytearray) -> Ask:
     """Read a completion request. Raises `Refusal`."""
-    body = _decode(_completion_decoder, data)
+    body = decode_body(_completion_decoder, data)
     _check(body)
     if body.suffix:
         raise unsupported("suffix", "`suffix` is not supported by this server")
@@ -214,17 +213,10 @@ def read_completion(data: bytes | bytearray) -> Ask:
         raise invalid(f"`prompt` and `n` ask for more than {MAX_SEQUENCES} answers", "prompt")
     return _build(
         body,
-        max_tokens=body.max_tokens or COMPLETION_TOKENS,
+        max_tokens=body.max_tokens,
         logprobs=body.logprobs,
         prompts=prompts,
     )
-
-
-def _decode(decoder: msgspec.json.Decoder[_B], data: bytes | bytearray) -> _B:
-    try:
-        return decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise explain(error, bytes(data)) from None
 
 
 def _check(body: _Body) -> None:

@@ -140,6 +140,12 @@ def engine_crashed() -> Refusal:
     return Refusal(500, message, SERVER, code="engine_crashed")
 
 
+def cut_off() -> Refusal:
+    """The drain deadline came before the answer's end."""
+    message = "The server went away before the answer was complete; ask again."
+    return Refusal(503, message, UNAVAILABLE, code="cut_off")
+
+
 def engine_error() -> Refusal:
     """The engine could not finish this one request."""
     message = "The engine could not finish this request; the server's log says why."

@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable, Sequence
-
-from stoker_runtime.text.tokenizer import Tokenizer
+from typing import Protocol
 
 _new_decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class Vocabulary(Protocol):
+    """What a detokenizer asks of a tokenizer."""
+
+    def token_bytes(self, id: int) -> bytes:
+        """The bytes of one token."""
+
+    def is_special(self, id: int) -> bool:
+        """Whether it is a control token."""
 
 
 class Detokenizer:
@@ -21,18 +30,18 @@ class Detokenizer:
     and `flush` return gives the same text as decoding all bytes at once.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, skip_special: bool = True) -> None:
         """Start an empty answer; `skip_special` leaves control tokens out of the text."""
-        self._tokenizer = tokenizer
+        self._vocabulary = vocabulary
         self._skip_special = skip_special
         self._decoder = _new_decoder("replace")
 
     def push(self, ids: Iterable[int]) -> str:
         """The text that these tokens complete."""
-        tokenizer = self._tokenizer
+        vocabulary = self._vocabulary
         if self._skip_special:
-            ids = [id for id in ids if not tokenizer.is_special(id)]
-        return self._decoder.decode(b"".join(map(tokenizer.token_bytes, ids)))
+            ids = [id for id in ids if not vocabulary.is_special(id)]
+        return self._decoder.decode(b"".join(map(vocabulary.token_bytes, ids)))
 
     def flush(self) -> str:
         """What is left at the end: a replacement sign for a character that never got whole."""

@@ -1,0 +1,137 @@
+"""Tells the gateway what this pod is, the moment it changes, until it was heard.
+
+Knows the announcement's JSON and a POST over a plain socket; does not know who listens or what is
+concluded. Only the newest state is sent: an older one that was not heard yet is of no use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import msgspec
+
+from stoker_runtime.config import Config
+from stoker_runtime.server.lifecycle import Lifecycle
+
+log = logging.getLogger(__name__)
+
+_FIRST_RETRY_S = 0.05
+_LAST_RETRY_S = 2.0
+_ANSWER_S = 2.0
+_DONE = 204
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where announcements go, and under which name."""
+
+    host: str
+    port: int
+    path: str
+    token: str
+    identity: dict[str, str]
+    """`namespace`, `deployment`, `pod` and `address`."""
+
+
+def read_target(config: Config) -> Target | None:
+    """The target that the operator set in the environment; None when started by hand."""
+    if not config.announce_url:
+        return None
+    url = urlsplit(config.announce_url)
+    host = f"[{config.pod_ip}]" if ":" in config.pod_ip else config.pod_ip
+    identity = {
+        "namespace": config.namespace,
+        "deployment": config.deployment,
+        "pod": config.pod_name,
+        "address": f"{host}:{config.port}",
+    }
+    return Target(url.hostname or "", url.port or 80, url.path or "/", config.token, identity)
+
+
+class Announcer:
+    """Sends the newest state until the gateway took it."""
+
+    def __init__(self, target: Target, lifecycle: Lifecycle) -> None:
+        """Announce `lifecycle` to `target`."""
+        self._target = target
+        self._lifecycle = lifecycle
+        self._news = asyncio.Event()
+        self._heard = asyncio.Event()
+
+    def notify(self) -> None:
+        """Something changed."""
+        self._heard.clear()
+        self._news.set()
+
+    async def run(self) -> None:
+        """Announce for ever."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            await self._deliver()
+
+    async def wait_heard(self, seconds: float) -> None:
+        """Wait until the newest state was heard, at most so long."""
+        try:
+            await asyncio.wait_for(self._heard.wait(), seconds)
+        except TimeoutError:
+            log.warning("the last announcement was not heard within %s s", seconds)
+
+    async def _deliver(self) -> None:
+        """Retry until it is heard, or until there is something newer to say."""
+        pause_s = _FIRST_RETRY_S
+        while not await self._post():
+            try:
+                await asyncio.wait_for(self._news.wait(), pause_s)
+            except TimeoutError:
+                pause_s = min(pause_s * 2, _LAST_RETRY_S)
+            else:
+                return
+        if not self._news.is_set():
+            self._heard.set()
+
+    async def _post(self) -> bool:
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                status = await self._exchange(self._render())
+        except (OSError, TimeoutError, ValueError, IndexError) as error:
+            log.debug("announcement not delivered: %r", error)
+            return False
+        if status != _DONE:
+            log.warning("announcement answered with %s", status)
+        return status == _DONE
+
+    def _render(self) -> bytes:
+        state = self._lifecycle
+        return msgspec.json.encode(
+            self._target.identity
+            | {
+                "phase": state.phase,
+                "slots": state.slots,
+                "reason": state.reason,
+                "message": state.message,
+                "phases": state.ends,
+            }
+        )
+
+    async def _exchange(self, body: bytes) -> int:
+        """One POST over a connection of its own; the status of the answer."""
+        target = self._target
+        head = (
+            f"POST {target.path} HTTP/1.1\r\n"
+            f"host: {target.host}:{target.port}\r\n"
+            f"authorization: Bearer {target.token}\r\n"
+            "content-type: application/json\r\n"
+            f"content-length: {len(body)}\r\n"
+            "connection: close\r\n\r\n"
+        )
+        reader, writer = await asyncio.open_connection(target.host, target.port)
+        try:
+            writer.write(head.encode("latin-1") + body)
+            line = await reader.readline()
+            return int(line.split()[1])
+        finally:
+            writer.close()

@@ -1,0 +1,190 @@
+"""The routes of both ports, who may use them, and what is refused before a body is read.
+
+Knows paths, methods, keys and media types; does not know how answers are made. Called by the
+connections. Deny by default: a path that is not listed as open needs the key.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+import msgspec
+
+from stoker_runtime.server import refusal
+from stoker_runtime.server.exchange import Exchange, Request
+from stoker_runtime.server.metrics import CONTENT_TYPE
+from stoker_runtime.server.openai import read_chat, read_completion
+from stoker_runtime.server.refusal import Refusal
+from stoker_runtime.server.service import Service
+from stoker_runtime.server.tokens import answer_detokenize, answer_tokenize
+
+_json = msgspec.json.Encoder().encode
+_MODELS = "/v1/models"
+Handler = Callable[[Service, Exchange], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path."""
+
+    method: str
+    handler: Handler
+    open: bool = False
+    """Needs no key."""
+    generates: bool = False
+    """Needs a ready model and a free place."""
+
+
+class App:
+    """The routes of one port."""
+
+    def __init__(self, service: Service, routes: dict[str, Route]) -> None:
+        """Serve `routes` of `service`."""
+        self._service = service
+        self._routes = routes
+        key = service.config.token or service.config.api_key
+        self._key = f"Bearer {key}".encode() if key else b""
+
+    def screen(self, request: Request) -> Refusal | None:
+        """Judge the head alone: key, path, method, media type, room."""
+        why = self._judge(request)
+        if why:
+            self._service.metrics.count_refusal(why.code or "")
+        return why
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer a request that was screened."""
+        route = self._find(exchange.request.path)
+        assert route, "screened requests have a route"
+        try:
+            await route.handler(self._service, exchange)
+        except Refusal as why:
+            self._service.metrics.count_refusal(why.code or "")
+            raise
+
+    def _find(self, path: str) -> Route | None:
+        if path.startswith(f"{_MODELS}/"):
+            path = f"{_MODELS}/"
+        return self._routes.get(path)
+
+    def _judge(self, request: Request) -> Refusal | None:
+        route = self._find(request.path)
+        given = request.headers.get("authorization", "").encode("latin-1")
+        is_open = not self._key or (route is not None and route.open)
+        if not is_open and not hmac.compare_digest(given, self._key):
+            return refusal.unauthorized(bool(given))
+        if route is None:
+            return refusal.unknown_route(request.method, request.path[:200])
+        allowed = ("GET", "HEAD") if route.method == "GET" else (route.method,)
+        if request.method not in allowed:
+            return refusal.method_not_allowed(request.method, request.path[:200], allowed)
+        media = request.headers.get("content-type", "application/json")
+        if route.method == "POST" and "json" not in media.partition(";")[0].lower():
+            return refusal.wrong_media_type(media[:100])
+        if route.generates:
+            return self._service.lifecycle.refuse_work() or self._service.check_room(1)
+        return None
+
+
+def public_routes() -> dict[str, Route]:
+    """What clients and the gateway ask."""
+    return {
+        "/v1/chat/completions": Route("POST", _chat, generates=True),
+        "/v1/completions": Route("POST", _completion, generates=True),
+        _MODELS: Route("GET", _models),
+        f"{_MODELS}/": Route("GET", _model),
+        "/tokenize": Route("POST", answer_tokenize),
+        "/detokenize": Route("POST", answer_detokenize),
+        "/version": Route("GET", _version),
+        **_probe_routes(),
+    }
+
+
+def admin_routes() -> dict[str, Route]:
+    """What only the operator asks."""
+    return {"/drain": Route("POST", _drain), **_probe_routes()}
+
+
+def _probe_routes() -> dict[str, Route]:
+    return {
+        "/health": Route("GET", _health, open=True),
+        "/ready": Route("GET", _ready, open=True),
+        "/metrics": Route("GET", _metrics, open=True),
+    }
+
+
+async def _chat(service: Service, exchange: Exchange) -> None:
+    await service.answer(exchange, read_chat(exchange.request.body))
+
+
+async def _completion(service: Service, exchange: Exchange) -> None:
+    await service.answer(exchange, read_completion(exchange.request.body))
+
+
+async def _models(service: Service, exchange: Exchange) -> None:
+    exchange.send(200, _json({"object": "list", "data": [_describe_model(service)]}))
+
+
+async def _model(service: Service, exchange: Exchange) -> None:
+    name = unquote(exchange.request.path.removeprefix(f"{_MODELS}/"), errors="replace")
+    if name != service.config.model_name:
+        raise refusal.model_not_found(name[:200])
+    exchange.send(200, _json(_describe_model(service)))
+
+
+def _describe_model(service: Service) -> dict[str, object]:
+    described: dict[str, object] = {
+        "id": service.config.model_name,
+        "object": "model",
+        "created": service.created,
+        "owned_by": "stoker",
+    }
+    if service.lifecycle.loaded:
+        described["max_model_len"] = service.lifecycle.loaded.max_model_len
+    return described
+
+
+async def _health(service: Service, exchange: Exchange) -> None:
+    state = service.lifecycle
+    body = {
+        "status": "ok" if state.healthy else "unhealthy",
+        "phase": state.phase,
+        "engine_heartbeat_age_s": round(state.heartbeat_age_s, 3),
+    }
+    exchange.send(200 if state.healthy else 503, _json(body))
+
+
+async def _ready(service: Service, exchange: Exchange) -> None:
+    state = service.lifecycle
+    if state.phase == "Ready" and state.healthy:
+        exchange.send(200, _json({"slots": state.slots}))
+        return
+    body = {"phase": state.phase, "reason": state.reason, "message": state.message}
+    exchange.send(503, _json(body))
+
+
+async def _metrics(service: Service, exchange: Exchange) -> None:
+    state = service.lifecycle
+    own = {
+        "ready": float(state.phase == "Ready"),
+        "slots": float(state.slots),
+        "sequences_active": float(service.engine.num_active),
+        "engine_heartbeat_age_seconds": state.heartbeat_age_s,
+        "process_start_time_seconds": state.ends["container"],
+    }
+    exchange.send(200, service.metrics.render(own, state.phase_seconds), CONTENT_TYPE)
+
+
+async def _version(service: Service, exchange: Exchange) -> None:
+    from importlib.metadata import version  # not worth its import at every start
+
+    exchange.send(200, _json({"version": version("stoker")}))
+
+
+async def _drain(service: Service, exchange: Exchange) -> None:
+    service.lifecycle.drain()
+    body = {"phase": service.lifecycle.phase, "running": service.engine.num_active}
+    exchange.send(202, _json(body))

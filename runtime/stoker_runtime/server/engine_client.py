@@ -1,0 +1,196 @@
+"""The API process's end of the socket to the engine: sends sequences, shares out their tokens.
+
+Knows the wire and which answer each sequence belongs to; does not know HTTP or the text. Events of
+the engine's life go to an `EngineEvents`. One per process, used from the event loop only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from stoker_runtime.schedule.params import SamplingParams
+from stoker_runtime.server import refusal
+from stoker_runtime.server.generation import Choice, Generation
+from stoker_runtime.server.metrics import Metrics
+from stoker_runtime.server.refusal import Refusal
+from stoker_runtime.wire import (
+    Abort,
+    ApiInbox,
+    Failed,
+    Generate,
+    Heartbeat,
+    Loaded,
+    Output,
+    Outputs,
+    Phase,
+    Stats,
+    Stop,
+    ToEngine,
+    pack,
+)
+
+log = logging.getLogger(__name__)
+
+
+class EngineEvents(Protocol):
+    """Who wants to know how the engine is."""
+
+    def on_phase(self, message: Phase) -> None:
+        """A phase of the start ended."""
+
+    def on_loaded(self, message: Loaded) -> None:
+        """The model made its first token."""
+
+    def on_failed(self, message: Failed) -> None:
+        """The model can't be served."""
+
+    def on_heartbeat(self) -> None:
+        """The loop is alive."""
+
+    def on_lost(self) -> None:
+        """The engine process closed its end."""
+
+
+class EngineClient(asyncio.Protocol):
+    """Sequences out, tokens in."""
+
+    def __init__(self, events: EngineEvents, metrics: Metrics) -> None:
+        """Tell `events` about the engine, count in `metrics`."""
+        self._events = events
+        self._metrics = metrics
+        self._inbox = ApiInbox()
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._answers: dict[str, tuple[Generation, Choice]] = {}
+        self._next_id = 0
+
+    @property
+    def num_active(self) -> int:
+        """Sequences handed to the engine and not ended."""
+        return len(self._answers)
+
+    async def connect(self, sock: socket.socket) -> None:
+        """Take the socket over."""
+        await self._loop.create_unix_connection(lambda: self, sock=sock)
+
+    def submit(
+        self, generation: Generation, prompts: Sequence[tuple[list[int], SamplingParams]]
+    ) -> None:
+        """Start one sequence per answer. Raises `Refusal` when there is no engine."""
+        if self._transport is None:
+            raise refusal.engine_crashed()
+        for choice, (ids, params) in zip(generation.choices, prompts, strict=True):
+            self._next_id += 1
+            id = f"{self._next_id:x}"
+            self._answers[id] = (generation, choice)
+            self._send(Generate(id, ids, params))
+
+    def release(self, generation: Generation) -> None:
+        """Nobody waits for it any more: abort what still runs."""
+        self._abort([id for id, (owner, _) in self._answers.items() if owner is generation])
+
+    def stop(self) -> None:
+        """Let the engine end."""
+        if self._transport:
+            self._send(Stop())
+
+    def cut(self) -> None:
+        """End all that runs with an error."""
+        self._fail_all(refusal.cut_off())
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is ours."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The engine is gone, and with it all that ran."""
+        self._transport = None
+        self._fail_all(refusal.engine_crashed())
+        self._events.on_lost()
+
+    def data_received(self, data: bytes) -> None:
+        """Frames from the engine."""
+        for message in self._inbox.feed(data):
+            match message:
+                case Outputs():
+                    self._share_out(message.outputs)
+                case Heartbeat():
+                    self._events.on_heartbeat()
+                case Stats():
+                    self._metrics.stats = message
+                case Phase():
+                    self._events.on_phase(message)
+                case Loaded():
+                    self._events.on_loaded(message)
+                case Failed():
+                    self._events.on_failed(message)
+
+    # From here on: ours.
+
+    def _send(self, message: ToEngine) -> None:
+        if self._transport:
+            self._transport.write(pack(message))
+
+    def _abort(self, ids: list[str]) -> None:
+        for id in ids:
+            del self._answers[id]
+        if ids:
+            self._send(Abort(ids))
+
+    def _share_out(self, outputs: list[Output]) -> None:
+        """Feed each answer what the step made for it, then let each request write once."""
+        now = self._loop.time()
+        dirty: list[Generation] = []
+        for output in outputs:
+            answer = self._answers.get(output.id)
+            if answer is None:  # aborted a moment ago
+                continue
+            generation, choice = answer
+            self._feed(generation, choice, output)
+            if not generation.dirty:
+                generation.dirty = True
+                dirty.append(generation)
+        for generation in dirty:
+            generation.dirty = False
+            self._metrics.observe_step(generation, now)
+            self._publish(generation)
+
+    def _feed(self, generation: Generation, choice: Choice, output: Output) -> None:
+        if output.finish_reason in ("error", "abort"):
+            log.error("sequence %s failed: %s", output.id, output.error or output.finish_reason)
+            del self._answers[output.id]
+            self._fail(generation, refusal.engine_error())
+            return
+        try:
+            choice.feed(output)
+        except Exception:
+            log.exception("sequence %s can't be turned into text", output.id)
+            self._fail(generation, refusal.internal_error())
+            return
+        if output.finish_reason is not None:
+            del self._answers[output.id]
+        elif choice.finish_reason is not None:  # ended by a stop string, which the engine can't see
+            self._abort([output.id])
+
+    def _fail_all(self, why: Refusal) -> None:
+        for generation in dict.fromkeys(owner for owner, _ in self._answers.values()):
+            self._fail(generation, why)
+
+    def _fail(self, generation: Generation, why: Refusal) -> None:
+        generation.failure = why
+        self.release(generation)
+        self._publish(generation)
+
+    def _publish(self, generation: Generation) -> None:
+        try:
+            generation.publish()
+        except Exception:
+            log.exception("an answer can't be written")
+            if not generation.done.done():
+                generation.done.set_exception(refusal.internal_error())

@@ -1,0 +1,160 @@
+"""One request's answers while they grow: from the engine's tokens to text that may be shown.
+
+Knows detokenisation, stop strings, log probabilities and when an answer ends; does not know JSON,
+HTTP or the socket to the engine. Fed by the engine client, read by streams and plain answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from stoker_runtime.server.refusal import Refusal
+from stoker_runtime.text.detokenize import Detokenizer, StopFinder, Vocabulary
+from stoker_runtime.wire import Output, TokenLogprob
+
+
+@dataclass(frozen=True, slots=True)
+class TextRules:
+    """How tokens become the text of an answer."""
+
+    stops: tuple[str, ...] = ()
+    min_tokens: int = 0
+    """No stop string counts before so many tokens."""
+    include_stop: bool = False
+    skip_special: bool = True
+    logprobs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEntry:
+    """One token's log probability, and where its text begins in the answer."""
+
+    token: TokenLogprob
+    top: tuple[TokenLogprob, ...]
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What became sure of an answer since it was last asked."""
+
+    text: str
+    entries: list[TokenEntry]
+
+
+class Choice:
+    """One answer."""
+
+    def __init__(self, index: int, vocabulary: Vocabulary, rules: TextRules) -> None:
+        """Start empty; `index` is its place among the request's answers."""
+        self.index = index
+        self.num_tokens = 0
+        self.num_cached_tokens = 0
+        self.finish_reason: str | None = None
+        self._rules = rules
+        self._detokenizer = Detokenizer(vocabulary, skip_special=rules.skip_special)
+        self._stops = StopFinder(rules.stops, include_stop=rules.include_stop)
+        self._pending = ""
+        self._shown = 0
+        """Characters handed out."""
+        self._passed = 0
+        """Characters that tokens have made, shown or held."""
+        self._entries: list[TokenEntry] = []
+
+    def feed(self, output: Output) -> None:
+        """Take what one step made."""
+        if self.finish_reason is not None:
+            return
+        self.num_cached_tokens = max(self.num_cached_tokens, output.num_cached_tokens)
+        ids, reason = output.token_ids, output.finish_reason
+        ended_by_token = reason == "stop" and not self._rules.include_stop
+        visible = len(ids) - 1 if ended_by_token and ids else len(ids)
+        if self._rules.stops or self._rules.logprobs:
+            for at in range(visible):
+                self._step(output, at)
+                if self.finish_reason is not None:
+                    return
+            self.num_tokens += len(ids) - visible
+        else:
+            self.num_tokens += len(ids)
+            self._pending += self._detokenizer.push(ids[:visible])
+        if reason is not None:
+            self._finish(reason)
+
+    def take(self) -> Delta:
+        """What is new and sure; it is handed out once."""
+        text, self._pending = self._pending, ""
+        self._shown += len(text)
+        done = self.finish_reason is not None
+        sure = [entry for entry in self._entries if done or entry.offset < self._shown]
+        self._entries = self._entries[len(sure) :]
+        return Delta(text, sure)
+
+    def _step(self, output: Output, at: int) -> None:
+        """One token, where its place in the text matters."""
+        self.num_tokens += 1
+        if self._rules.logprobs:
+            top = tuple(output.top_logprobs[at]) if output.top_logprobs else ()
+            self._entries.append(TokenEntry(output.logprobs[at], top, self._passed))
+        self._pass(self._detokenizer.push((output.token_ids[at],)))
+
+    def _pass(self, text: str) -> None:
+        self._passed += len(text)
+        if self.num_tokens < self._rules.min_tokens:
+            self._pending += text
+            return
+        self._pending += self._stops.push(text)
+        if self._stops.found is not None:
+            self.finish_reason = "stop"
+            end = self._shown + len(self._pending)
+            self._entries = [entry for entry in self._entries if entry.offset < end]
+
+    def _finish(self, reason: str) -> None:
+        """The engine's end: nothing held back may get lost."""
+        self._pass(self._detokenizer.flush())
+        if self.finish_reason is None:
+            self._pending += self._stops.flush()
+            self.finish_reason = reason
+
+
+@dataclass(slots=True, eq=False)
+class Generation:
+    """All answers of one request."""
+
+    choices: list[Choice]
+    arrived_at: float
+    """Seconds of the event loop's clock, as all instants here."""
+    done: asyncio.Future[None]
+    """Set when the last answer ended, or with `failure`."""
+    prompt_tokens: int = 0
+    on_progress: Callable[[], None] | None = None
+    """Called once per engine step that brought something."""
+    failure: Refusal | None = None
+    first_token_at: float = 0.0
+    last_token_at: float = 0.0
+    dirty: bool = field(default=False)
+    """Belongs to the engine client: this step brought something."""
+
+    @property
+    def finished(self) -> bool:
+        """No answer grows any more."""
+        return self.failure is not None or all(c.finish_reason is not None for c in self.choices)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of all answers."""
+        return sum(choice.num_tokens for choice in self.choices)
+
+    @property
+    def cached_tokens(self) -> int:
+        """Prompt tokens that were not computed again, by the best of the answers."""
+        return max(choice.num_cached_tokens for choice in self.choices)
+
+    def publish(self) -> None:
+        """Show progress to whoever writes the answer."""
+        if self.on_progress:
+            self.on_progress()
+        if self.finished and not self.done.done():
+            self.done.set_result(None)

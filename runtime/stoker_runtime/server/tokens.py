@@ -1,0 +1,75 @@
+"""`/tokenize` and `/detokenize`: what a text costs, without running the model.
+
+Knows the two small bodies; does not know the engine. Answers as soon as the tokenizer is loaded,
+before the model is.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from stoker_runtime.server import refusal
+from stoker_runtime.server.badjson import decode_body
+from stoker_runtime.server.exchange import Exchange
+from stoker_runtime.server.messages import read_messages
+from stoker_runtime.server.openai import TokenId
+from stoker_runtime.server.refusal import invalid
+from stoker_runtime.server.service import Service
+from stoker_runtime.server.texts import Texts
+
+_json = msgspec.json.Encoder().encode
+
+
+class TokenizeBody(msgspec.Struct):
+    """`POST /tokenize`: a text or a chat."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[dict[str, object]] | None = None
+    add_special_tokens: bool = True
+
+
+class DetokenizeBody(msgspec.Struct):
+    """`POST /detokenize`."""
+
+    tokens: list[TokenId]
+    model: str | None = None
+
+
+_tokenize_decoder = msgspec.json.Decoder(TokenizeBody)
+_detokenize_decoder = msgspec.json.Decoder(DetokenizeBody)
+
+
+async def answer_tokenize(service: Service, exchange: Exchange) -> None:
+    """The ids of a text, or of a chat as the model sees it."""
+    body = decode_body(_tokenize_decoder, exchange.request.body)
+    texts = _get_texts(service, body.model)
+    if body.messages is not None:
+        ids = texts.encode_chat(read_messages(body.messages), {})
+    elif body.prompt is None:
+        raise invalid("`prompt` or `messages` is required", "prompt", "missing_required_parameter")
+    elif body.add_special_tokens:
+        ids = texts.tokenizer.encode(body.prompt)
+    else:
+        ids = texts.tokenizer.encode_rendered(body.prompt)
+    loaded = service.lifecycle.loaded
+    limit = loaded.max_model_len if loaded else None
+    exchange.send(200, _json({"count": len(ids), "max_model_len": limit, "tokens": ids}))
+
+
+async def answer_detokenize(service: Service, exchange: Exchange) -> None:
+    """The text of some ids."""
+    body = decode_body(_detokenize_decoder, exchange.request.body)
+    tokenizer = _get_texts(service, body.model).tokenizer
+    worst = max(body.tokens, default=0)
+    if worst >= tokenizer.vocab_size:
+        raise invalid(f"`tokens`: id {worst} is not below {tokenizer.vocab_size}", "tokens")
+    exchange.send(200, _json({"prompt": tokenizer.decode(body.tokens)}))
+
+
+def _get_texts(service: Service, model: str | None) -> Texts:
+    if model is not None and model != service.config.model_name:
+        raise refusal.model_not_found(model)
+    if service.texts is None:
+        raise refusal.refused("loading", "The tokenizer is being loaded; ask again.")
+    return service.texts
