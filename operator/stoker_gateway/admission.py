@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from stoker_gateway import errors
-from stoker_gateway.lane import Target
+from stoker_gateway.target import Target
 
 
 class Envelope(msgspec.Struct):

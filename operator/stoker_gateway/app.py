@@ -24,9 +24,9 @@ from stoker_gateway.fleet import Fleet
 from stoker_gateway.http.reply import JSON, Reply
 from stoker_gateway.http.request import Request
 from stoker_gateway.keys import InternalKey, KeyFolder
-from stoker_gateway.lane import Target
 from stoker_gateway.metrics import NOBODY, Metrics
 from stoker_gateway.proxy import Call, Proxy
+from stoker_gateway.target import Target
 
 MODELS = "/v1/models"
 HEALTH = "/health"

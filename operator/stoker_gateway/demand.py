@@ -44,7 +44,7 @@ class DemandPublisher:
         self._lanes = lanes
         self._subscribers: dict[Reply, asyncio.Event] = {}
         self._dirty: set[Lane] = set()
-        self._sent_at: dict[Lane, float] = {}
+        self._sent: dict[Lane, tuple[float, bool]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._announced: dict[tuple[str, str], bytes] = {}
 
@@ -54,11 +54,13 @@ class DemandPublisher:
         return len(self._subscribers)
 
     def touch(self, lane: Lane) -> None:
-        """A lane changed. Nothing ready, or quiet until now: every operator hears it at once."""
+        """A lane changed: operators hear a wake or its end at once, the rest every 20 ms."""
         if not self._subscribers:
             return
         now = time.monotonic()
-        if lane.routes.num_routed == 0 or now - self._sent_at.get(lane, 0) >= COALESCE_S:
+        sent_at, was_busy = self._sent.get(lane, (0.0, False))
+        turned = lane.busy != was_busy and lane.routes.num_routed == 0
+        if turned or now - sent_at >= COALESCE_S:
             self._send(lane, now)
             return
         self._dirty.add(lane)
@@ -78,7 +80,7 @@ class DemandPublisher:
     def forget(self, lane: Lane) -> None:
         """The deployment is gone."""
         self._dirty.discard(lane)
-        self._sent_at.pop(lane, None)
+        self._sent.pop(lane, None)
 
     async def stream(self, reply: Reply) -> None:
         """Answer one subscriber until it leaves (the task is cancelled then)."""
@@ -116,7 +118,7 @@ class DemandPublisher:
 
     def _send(self, lane: Lane, now: float) -> None:
         self._dirty.discard(lane)
-        self._sent_at[lane] = now
+        self._sent[lane] = (now, lane.busy)
         self._push(demand_line(lane, now))
 
     def _push(self, line: bytes) -> None:

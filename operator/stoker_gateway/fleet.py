@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from stoker_gateway import errors
 from stoker_gateway.admission import Directory
-from stoker_gateway.lane import Bounds, Lane, Target
+from stoker_gateway.lane import Bounds, Lane
+from stoker_gateway.target import Target
 
 
 class Fleet:

@@ -12,35 +12,7 @@ from stoker_gateway import errors
 from stoker_gateway.errors import ApiError
 from stoker_gateway.queue import Held, HoldQueue
 from stoker_gateway.routing import Pod, Routes
-
-DEFAULT_HOLD_S = 120.0
-DEFAULT_COLD_START_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a deployment's object says to a gateway."""
-
-    namespace: str
-    name: str
-    served_name: str
-    created_at: int = 0
-    """Unix seconds."""
-    hold_s: float = DEFAULT_HOLD_S
-    """`coldStartTimeout`."""
-    cold_start_s: float = DEFAULT_COLD_START_S
-    """What a wake is taken to last."""
-    refusal: str = ""
-    """Why every request is refused; waiting would not help."""
-    doom: str = ""
-    """Why a wake that is under way will fail; a later one may not."""
-    cause: str = ""
-    """Why replicas may not become ready, from the conditions."""
-
-    @property
-    def key(self) -> str:
-        """`namespace/name`."""
-        return f"{self.namespace}/{self.name}"
+from stoker_gateway.target import Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,17 @@ fleet.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import ValidationError
 
 from stoker_api.conditions import Condition, ConditionType, Reason
 from stoker_api.v1alpha1 import LLMDeployment
-from stoker_gateway.lane import DEFAULT_COLD_START_S, DEFAULT_HOLD_S, Target
+
+DEFAULT_HOLD_S = 120.0
+DEFAULT_COLD_START_S = 30.0
+
 
 REFUSING = frozenset({Reason.INVALID_SPEC, Reason.FIELD_UNSUPPORTED, Reason.SOURCE_UNSUPPORTED})
 """Only an edit of the spec helps: requests are refused at the door."""
@@ -22,6 +26,32 @@ DOOMING = frozenset({
 })  # fmt: skip
 """Who waits when this appears is told at once; later requests try anew, for it may be mended."""
 HINDERING = frozenset({Reason.IMAGE_PULL_FAILED, Reason.CONTAINER_CRASHED, Reason.ENGINE_CRASHED})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a deployment's object says to a gateway."""
+
+    namespace: str
+    name: str
+    served_name: str
+    created_at: int = 0
+    """Unix seconds."""
+    hold_s: float = DEFAULT_HOLD_S
+    """`coldStartTimeout`."""
+    cold_start_s: float = DEFAULT_COLD_START_S
+    """What a wake is taken to last."""
+    refusal: str = ""
+    """Why every request is refused; waiting would not help."""
+    doom: str = ""
+    """Why a wake that is under way will fail; a later one may not."""
+    cause: str = ""
+    """Why replicas may not become ready, from the conditions."""
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        return f"{self.namespace}/{self.name}"
 
 
 def read_target(document: bytes, key: str) -> Target:
