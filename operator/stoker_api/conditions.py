@@ -73,6 +73,11 @@ class Reason(StrEnum):
         ConditionType.READY,
         "A field asks for something this release cannot do; the message names it.",
     )
+    NOT_YET_MANAGED = (
+        "NotYetManaged",
+        ConditionType.READY,
+        "Of a WarmPool: this release keeps no standby pods, and starts fresh ones instead.",
+    )
     GATEWAY_UNAVAILABLE = (
         "GatewayUnavailable",
         ConditionType.READY,

@@ -23,6 +23,8 @@ ANNOTATION_ADDRESS = f"{GROUP}/address"
 """`ip:port` of a pod that announced itself ready; written by the operator for all gateways."""
 ANNOTATION_DECIDED_AT = f"{GROUP}/decided-at"
 """Unix seconds at which the operator decided to make the pod."""
+ANNOTATION_ASKED_AT = f"{GROUP}/asked-at"
+"""Unix seconds at which the request arrived that the pod was made for."""
 ANNOTATION_INTERNAL_PORTS = f"{GROUP}/internal-ports"
 """On gateway pods: the internal port of every worker process, comma-separated."""
 

@@ -42,6 +42,8 @@ class PodOrder:
 
     name: str
     template: str
+    asked_at: float
+    """Unix seconds at which the request arrived that it is made for."""
     decided_at: float
     """Unix seconds."""
 
@@ -52,7 +54,10 @@ def build_pod(deployment: LLMDeployment, order: PodOrder, settings: PodSettings)
     metadata = build_metadata(deployment, order.name)
     metadata["labels"] = overrides.labels | metadata["labels"]
     metadata["labels"][names.LABEL_TEMPLATE] = order.template
-    decided = {names.ANNOTATION_DECIDED_AT: f"{order.decided_at:.6f}"}
+    decided = {
+        names.ANNOTATION_ASKED_AT: f"{order.asked_at:.6f}",
+        names.ANNOTATION_DECIDED_AT: f"{order.decided_at:.6f}",
+    }
     metadata["annotations"] = overrides.annotations | decided
     spec: Manifest = {
         "containers": [_container(deployment, settings)],

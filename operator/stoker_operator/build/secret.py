@@ -11,6 +11,9 @@ from stoker_api import names
 from stoker_api.v1alpha1 import LLMDeployment
 from stoker_operator.build.metadata import Manifest, build_metadata
 
+TYPE = f"{names.GROUP}/runtime-token"
+"""A type of its own, which cannot be changed: a user's Secret of that name is never overwritten."""
+
 
 def build_token_secret(deployment: LLMDeployment, token: str) -> Manifest:
     """The gateway presents this token to the pods, and the pods to the gateway."""
@@ -18,7 +21,7 @@ def build_token_secret(deployment: LLMDeployment, token: str) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "type": "Opaque",
+        "type": TYPE,
         "metadata": build_metadata(deployment, names.token_secret_name(deployment.metadata.name)),
         "data": {names.TOKEN_SECRET_KEY: data},
     }

@@ -8,7 +8,7 @@ Writes of a process that does not lead are refused here, so no caller can forget
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 
 import aiohttp
@@ -23,7 +23,7 @@ from stoker_operator.metrics import WRITES
 
 TIMEOUT_S = 10.0
 WATCH_S = 50
-"""A watch is renewed this often, so that one that died in silence is missed for a minute at most."""
+"""A watch is renewed this often: one that died in silence is missed for a minute at most."""
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 JSON = "application/json"
@@ -61,7 +61,7 @@ class KubeCluster:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._api.close()
+        await self._api.close()  # type: ignore[no-untyped-call]
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """See `Cluster`."""
@@ -109,7 +109,7 @@ class KubeCluster:
 
     async def watch(
         self, kind: str, namespace: str, query: Query = ()
-    ) -> AsyncIterator[tuple[str, Manifest]]:
+    ) -> AsyncGenerator[tuple[str, Manifest]]:
         """What there is (`LISTED`, one list), then its changes, until it has to be renewed.
 
         The first item is the list itself, so that the caller can drop what is gone.
@@ -201,9 +201,9 @@ async def connect(may_write: Callable[[], bool]) -> KubeCluster:
     """A cluster by service account or, outside of pods, by kubeconfig."""
     configuration = Configuration()
     try:
-        config.load_incluster_config(client_configuration=configuration)
+        config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
     except config.ConfigException:
-        await config.load_kube_config(client_configuration=configuration)
+        await config.load_kube_config(None, None, configuration)  # type: ignore[no-untyped-call]
     return KubeCluster(ApiClient(configuration), may_write)
 
 

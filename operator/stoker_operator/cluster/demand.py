@@ -1,7 +1,7 @@
 """Streams of demand: one connection to every gateway worker, reopened whenever it breaks.
 
-Knows gateway pods, ports and the NDJSON lines; does not know what demand leads to. A standby listens
-as well, so that a takeover starts with everything known.
+Knows gateway pods, ports and the NDJSON lines; does not know what demand leads to. A standby
+listens as well, so that a takeover starts with everything known.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Who acts: one leader by a `coordination.k8s.io` Lease, with a takeover in seconds.
 
-Knows the Lease and nothing of what the leader does. Why not the official client's elector: it polls
-(a takeover takes a lease and a period), counts by wall clocks, never releases, and a call that hangs
-lets a leader outlive its lease.
+Knows the Lease and nothing of what the leader does. Why not the official client's elector: it
+polls (a takeover takes a lease and a period), counts by wall clocks, never releases, and a call
+that hangs lets a leader outlive its lease.
 
 A standby watches: every renewal that it sees starts its own clock again, so clocks of machines need
 not agree. A leader trusts itself for less time than a standby waits, counted from before it asked

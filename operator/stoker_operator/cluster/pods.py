@@ -58,6 +58,7 @@ def wake_instants(
     annotations = pod["metadata"].get("annotations", {})
     placed = _condition(pod.get("status", {}), "PodScheduled")
     instants = dict(announced.phases)
+    instants["asked"] = float(annotations.get(names.ANNOTATION_ASKED_AT, 0))
     instants["decided"] = float(annotations.get(names.ANNOTATION_DECIDED_AT, 0))
     instants["scheduled"] = scheduled_at or parse_instant(placed.get("lastTransitionTime"))
     return {phase: at for phase, at in instants.items() if at}
@@ -84,7 +85,7 @@ def find_failure(pod: Manifest, announced: Announcement | None) -> Failure | Non
 
 def _pull_failure(pod: Manifest, waiting: Manifest) -> Failure:
     image = pod["spec"]["containers"][0]["image"]
-    words = waiting.get("message", waiting["reason"])[:300]
+    words = str(waiting.get("message", waiting["reason"]))[:300]
     message = (
         f"Image {image} cannot be pulled: {words} Correct spec.engine.image, load the image onto "
         "the node, or give the namespace's service account a pull secret; it is tried again."
@@ -94,8 +95,8 @@ def _pull_failure(pod: Manifest, waiting: Manifest) -> Failure:
 
 def _crash(name: str, container: Manifest, announced: Announcement | None) -> Failure | None:
     """A container that ended by itself is down until its next process says that it started."""
-    last: Manifest = container.get("lastState", {}).get("terminated") or {}
-    last = container.get("state", {}).get("terminated") or last
+    earlier: Manifest = container.get("lastState", {}).get("terminated", {})
+    last: Manifest = container.get("state", {}).get("terminated", earlier)
     if not last or container.get("ready"):
         return None
     ended_at = parse_instant(last.get("finishedAt"))
@@ -103,9 +104,8 @@ def _crash(name: str, container: Manifest, announced: Announcement | None) -> Fa
         return None
     words = (last.get("message") or last.get("reason") or "").strip()[-300:]
     message = (
-        f"The runtime in pod {name} ended with code {last.get('exitCode')} "
-        f"({container.get('restartCount', 0)} restarts): {words} The kubelet starts it again; see "
-        f"`kubectl logs --previous {name}`."
+        f"The runtime in pod {name} ended with code {last.get('exitCode')}: {words} The kubelet "
+        f"starts it again; see `kubectl logs --previous {name}`."
     )
     reason = Reason.OUT_OF_MEMORY if last.get("reason") == "OOMKilled" else Reason.CONTAINER_CRASHED
     return Failure(reason, message, final=False)

@@ -78,7 +78,10 @@ def _count_failed(
     latest = failed[-1].failure
     uids = frozenset(pod.uid for pod in failed)
     final = any(pod.failure is not None and pod.failure.final for pod in failed)
-    if uids <= memory.pods or not final:
+    if uids <= memory.pods and memory.failure is not None and latest is not None:
+        same = memory.failure.reason == latest.reason  # the kubelet's words alternate, ours stay
+        return replace(memory, failure=memory.failure if same else latest, pods=uids)
+    if not final:
         return replace(memory, failure=latest, pods=uids)
     attempts = memory.attempts + 1
     return replace(

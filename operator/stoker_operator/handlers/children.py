@@ -1,0 +1,85 @@
+"""Secret and Services of a deployment, made when it appears and kept as they should be.
+
+Knows when a write is needed; does not know what is in them (`build` does). Never overwrites what
+somebody else made under the same name.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from stoker_api.names import runtime_purpose
+from stoker_api.tokens import derive_token
+from stoker_api.v1alpha1 import LLMDeployment
+from stoker_operator.build.secret import build_token_secret
+from stoker_operator.build.service import build_client_service, build_headless_service
+from stoker_operator.cluster.client import Cluster
+from stoker_operator.cluster.kinds import Manifest, key_of
+from stoker_operator.cluster.snapshot import Snapshot
+from stoker_operator.errors import Conflict
+
+logger = logging.getLogger(__name__)
+
+
+class Children:
+    """What each deployment has beside pods."""
+
+    def __init__(
+        self, cluster: Cluster, snapshot: Snapshot, key: bytes | None, gateway_host: str
+    ) -> None:
+        self._cluster = cluster
+        self._snapshot = snapshot
+        self._key = key
+        self._gateway_host = gateway_host
+        self._secrets: dict[str, str] = {}
+        self._tried: set[str] = set()
+
+    def forget(self, deployment: str) -> None:
+        """The deployment is gone, or its children may have been tampered with."""
+        self._secrets.pop(deployment, None)
+        self._tried = {name for name in self._tried if not name.startswith(f"{deployment}#")}
+
+    async def apply_secret(self, deployment: LLMDeployment) -> None:
+        """Write the pods' token once per process: the operator may not read Secrets."""
+        uid = deployment.metadata.uid
+        if self._key is None or self._secrets.get(deployment.key) == uid:
+            return
+        purpose = runtime_purpose(deployment.metadata.namespace, deployment.metadata.name)
+        token = derive_token(self._key, purpose)
+        await self._cluster.apply(build_token_secret(deployment, token))
+        self._secrets[deployment.key] = uid
+
+    async def apply_services(self, deployment: LLMDeployment, now: float) -> None:
+        """Make both Services, or mend them."""
+        client = build_client_service(deployment, self._gateway_host)
+        for wanted in (client, build_headless_service(deployment)):
+            present = self._snapshot.get("Service", key_of(wanted))
+            if present is None:
+                await self._create(deployment, wanted, now)
+            elif not contains(present, wanted):
+                self._snapshot.upsert(await self._cluster.apply(wanted), "Service", now)
+
+    async def _create(self, deployment: LLMDeployment, wanted: Manifest, now: float) -> None:
+        mark = f"{deployment.key}#{wanted['metadata']['name']}"
+        if mark in self._tried:
+            return
+        self._tried.add(mark)
+        try:
+            self._snapshot.upsert(await self._cluster.create(wanted), "Service", now)
+        except Conflict:
+            logger.warning("Service %s exists and is not Stoker's; left alone", key_of(wanted))
+
+
+def contains(present: Any, wanted: Any) -> bool:
+    """Whether everything wanted is there; what else is there does not matter."""
+    if isinstance(wanted, Mapping):
+        return isinstance(present, Mapping) and all(
+            contains(present.get(key), value) for key, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return isinstance(present, list) and all(
+            any(contains(has, item) for has in present) for item in wanted
+        )
+    return bool(present == wanted)

@@ -1,0 +1,229 @@
+"""One look at one LLMDeployment: observe, decide, build, apply, report.
+
+Knows the order of the steps and what to write first (the pod: a request waits for it); every rule
+is in `decide`, every manifest in `build`. Called by the work queue for whatever has changed, and
+again at the instant that it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pydantic import ValidationError
+
+from stoker_api import names
+from stoker_api.conditions import Reason
+from stoker_api.v1alpha1 import LLMDeployment
+from stoker_operator.build.metadata import derive_template_hash
+from stoker_operator.build.pod import PodOrder, PodSettings, build_pod
+from stoker_operator.cluster.client import Cluster
+from stoker_operator.cluster.kinds import Manifest, key_of
+from stoker_operator.cluster.ledger import DemandLedger, DemandSum
+from stoker_operator.cluster.pods import observe_pod, wake_instants, wanted_address
+from stoker_operator.cluster.snapshot import Snapshot
+from stoker_operator.decide.autoscaler import decide_scale
+from stoker_operator.decide.coldstart import derive_cold_start
+from stoker_operator.decide.failure import derive_failures
+from stoker_operator.decide.observed import Failure, Observed, ObservedDemand, derive_policy
+from stoker_operator.decide.problem import derive_problem
+from stoker_operator.decide.rollout import Plan, plan_rollout
+from stoker_operator.errors import Conflict, NotFound, Rejected
+from stoker_operator.handlers.children import Children
+from stoker_operator.handlers.memory import Memory, recall
+from stoker_operator.handlers.report import Reporter
+from stoker_operator.metrics import COLD_START_SECONDS, DEMAND_TO_POD_SECONDS
+
+logger = logging.getLogger(__name__)
+
+REJECTED_RETRY_S = 10.0
+
+
+@dataclass(slots=True)
+class World:
+    """What all deployments share."""
+
+    cluster: Cluster
+    snapshot: Snapshot
+    ledger: DemandLedger
+    children: Children
+    pod_settings: PodSettings
+    gateway_url: str
+    clock: Callable[[], float] = time.time
+
+
+class DeploymentReconciler:
+    """Brings deployments to where they should be."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._reporter = Reporter(world.cluster, world.snapshot, world.gateway_url)
+        self._memories: dict[str, Memory] = {}
+        self._asked_at: dict[str, float] = {}
+
+    def note_demand(self, key: str) -> None:
+        """Demand was heard; how long it takes to a pod is measured from here."""
+        self._asked_at.setdefault(key, time.monotonic())
+
+    def forget(self, key: str) -> None:
+        """The deployment is gone."""
+        self._memories.pop(key, None)
+        self._asked_at.pop(key, None)
+        self._world.ledger.forget(key)
+        self._world.children.forget(key)
+
+    async def reconcile(self, key: str) -> float | None:
+        """One look; when to look again."""
+        manifest = self._world.snapshot.get("LLMDeployment", key)
+        if manifest is None or "deletionTimestamp" in manifest["metadata"]:
+            self.forget(key)
+            return None
+        now = self._world.clock()
+        try:
+            deployment = LLMDeployment.model_validate(manifest)
+        except ValidationError as error:
+            await self._reporter.report_invalid(manifest, error, now)
+            return None
+        return await self._reconcile(deployment, now)
+
+    async def _reconcile(self, deployment: LLMDeployment, now: float) -> float | None:
+        heard_at = self._asked_at.pop(deployment.key, None)
+        demand = self._world.ledger.total(deployment.key, now)
+        observed = self._observe(deployment, demand)
+        memory = self._memory(deployment, observed)
+        memory.failures = derive_failures(memory.failures, observed, now)
+        decision = decide_scale(
+            observed.policy, memory.replicas, observed.demand, memory.scale, now
+        )
+        memory.replicas, memory.scale = decision.replicas, decision.state
+        plan = plan_rollout(
+            deployment.metadata.name, decision.replicas, observed, memory.failures, now
+        )
+        await self._apply(deployment, plan, memory, demand.oldest_at or now, now)
+        if plan.create and heard_at is not None:
+            DEMAND_TO_POD_SECONDS.observe(time.monotonic() - heard_at)
+        await self._attend_pods(deployment, memory, now)
+        await self._world.children.apply_services(deployment, now)
+        seen = self._observe(deployment, demand)
+        refresh_at = await self._reporter.report(deployment, seen, decision, memory, now)
+        instants = (decision.wake_at, plan.wake_at, demand.changes_at, refresh_at)
+        return min((at for at in (*instants, _retry_at(memory, now)) if at), default=None)
+
+    def _observe(self, deployment: LLMDeployment, demand: DemandSum) -> Observed:
+        snapshot = self._world.snapshot
+        pods = tuple(
+            observe_pod(
+                pod,
+                snapshot.announced(pod["metadata"]["uid"]),
+                demand.pods.get(pod["metadata"]["name"], 0),
+            )
+            for pod in snapshot.pods(deployment.key)
+        )
+        observed = Observed(
+            template=derive_template_hash(deployment.spec),
+            generation=deployment.metadata.generation,
+            policy=derive_policy(deployment.spec),
+            pods=pods,
+            problem=derive_problem(deployment, snapshot.claims(deployment.metadata.namespace)),
+        )
+        return replace(observed, demand=_observed_demand(demand, observed))
+
+    def _memory(self, deployment: LLMDeployment, observed: Observed) -> Memory:
+        memory = self._memories.get(deployment.key)
+        if memory is None or memory.uid != deployment.metadata.uid:
+            memory = recall(deployment.metadata.uid, deployment.status, observed)
+            self._memories[deployment.key] = memory
+        return memory
+
+    async def _apply(
+        self, deployment: LLMDeployment, plan: Plan, memory: Memory, asked_at: float, now: float
+    ) -> None:
+        generation = deployment.metadata.generation
+        held_off = now < memory.rejected_until and memory.rejected_generation == generation
+        template = derive_template_hash(deployment.spec)
+        orders = [PodOrder(name, template, asked_at, now) for name in plan.create]
+        try:
+            if not held_off:
+                await self._world.children.apply_secret(deployment)
+                await asyncio.gather(*(self._create_pod(deployment, order) for order in orders))
+                memory.rejection = None
+        except Rejected as error:
+            words = f"A pod was refused: {error} Correct the cause; it is tried again."
+            memory.rejection = Failure(Reason.POD_REJECTED, words)
+            memory.rejected_until = now + REJECTED_RETRY_S
+            memory.rejected_generation = generation
+        for pod in plan.delete:
+            await self._delete_pod(deployment, pod.name, pod.uid)
+
+    async def _create_pod(self, deployment: LLMDeployment, order: PodOrder) -> None:
+        manifest = build_pod(deployment, order, self._world.pod_settings)
+        made = await self._world.cluster.apply(manifest)
+        self._world.snapshot.upsert(made, "Pod", self._world.clock())
+        logger.info("made pod %s", key_of(manifest))
+
+    async def _delete_pod(self, deployment: LLMDeployment, name: str, uid: str) -> None:
+        metadata = {"namespace": deployment.metadata.namespace, "name": name, "uid": uid}
+        snapshot = self._world.snapshot
+        try:
+            left = await self._world.cluster.delete("Pod", metadata)
+        except (NotFound, Conflict):
+            left = {}
+        if left.get("kind") == "Pod" and left["metadata"].get("deletionTimestamp"):
+            snapshot.upsert(left, "Pod", self._world.clock())
+        else:
+            snapshot.remove({"metadata": metadata}, "Pod")
+        logger.info("drain pod %s/%s", metadata["namespace"], name)
+
+    async def _attend_pods(self, deployment: LLMDeployment, memory: Memory, now: float) -> None:
+        """Time the wakes that have ended, and tell all gateways where ready pods answer."""
+        for pod in self._world.snapshot.pods(deployment.key):
+            self._time_wake(deployment, pod, memory)
+            await self._mark_address(pod, now)
+
+    def _time_wake(self, deployment: LLMDeployment, pod: Manifest, memory: Memory) -> None:
+        uid, metadata = pod["metadata"]["uid"], pod["metadata"]
+        announced = self._world.snapshot.announced(uid)
+        if uid in memory.timed or announced is None or announced.phase != "Ready":
+            return
+        memory.timed.add(uid)
+        marked = names.ANNOTATION_ADDRESS in metadata.get("annotations", {})
+        instants = wake_instants(pod, announced, self._world.snapshot.scheduled_at(uid))
+        if "decided" not in instants or (marked and deployment.status.last_cold_start):
+            return
+        cold_start = derive_cold_start(instants.get("asked", instants["decided"]), instants)
+        memory.last_cold_start = cold_start
+        memory.history = memory.history.with_total(cold_start.total)
+        phases = cold_start.phases.model_dump(by_alias=True, exclude_none=True)
+        for phase, seconds in (phases | {"total": cold_start.total}).items():
+            COLD_START_SECONDS.labels(phase, cold_start.path).observe(seconds)
+
+    async def _mark_address(self, pod: Manifest, now: float) -> None:
+        metadata, snapshot = pod["metadata"], self._world.snapshot
+        address = wanted_address(pod, snapshot.announced(metadata["uid"]))
+        if address == metadata.get("annotations", {}).get(names.ANNOTATION_ADDRESS):
+            return
+        try:
+            marks = {names.ANNOTATION_ADDRESS: address}
+            left = await self._world.cluster.annotate("Pod", metadata, marks)
+            snapshot.upsert(left, "Pod", now)
+        except (NotFound, Conflict):
+            snapshot.remove(pod, "Pod")
+
+
+def _observed_demand(demand: DemandSum, observed: Observed) -> ObservedDemand:
+    """Requests that still run on pods on their way out need no replica."""
+    unplaced = max(0, demand.running - sum(demand.pods.values()))
+    return ObservedDemand(
+        known=demand.known,
+        deaf=demand.deaf,
+        queued=demand.queued,
+        running=unplaced + sum(pod.running for pod in observed.live),
+        active_at=demand.active_at,
+    )
+
+
+def _retry_at(memory: Memory, now: float) -> float | None:
+    return memory.rejected_until if memory.rejection and memory.rejected_until > now else None

@@ -1,0 +1,58 @@
+"""What the operator remembers of each deployment between two looks; all of it can be lost.
+
+Knows how it starts anew from the objects themselves; does not know decisions. After a restart the
+cluster says how many replicas there are and what failed, and gateways say the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stoker_api.status import ColdStart, LLMDeploymentStatus
+from stoker_operator.decide.autoscaler import ScaleState
+from stoker_operator.decide.coldstart import ColdStartHistory
+from stoker_operator.decide.failure import FailureMemory, recall_failures
+from stoker_operator.decide.observed import Failure, Observed
+
+
+@dataclass(slots=True)
+class Memory:
+    """One deployment's memory."""
+
+    uid: str
+    replicas: int
+    """Replicas wanted by the last decision."""
+    failures: FailureMemory
+    history: ColdStartHistory
+    scale: ScaleState = field(default_factory=ScaleState)
+    rejection: Failure | None = None
+    rejected_until: float = 0.0
+    rejected_generation: int = 0
+    written_at: float = 0.0
+    """When the status was last written."""
+    asked_at: float | None = None
+    """When demand that has not been looked at yet was heard."""
+    timed: set[str] = field(default_factory=set)
+    """Pods whose cold start has been recorded."""
+    last_cold_start: ColdStart | None = None
+
+
+def recall(uid: str, status: LLMDeploymentStatus, observed: Observed) -> Memory:
+    """A memory for a deployment that this process has not seen before."""
+    last = status.last_cold_start
+    return Memory(
+        uid=uid,
+        replicas=_recall_replicas(status, observed),
+        failures=recall_failures(status, observed.generation),
+        history=ColdStartHistory((last.total,) if last is not None else ()),
+    )
+
+
+def _recall_replicas(status: LLMDeploymentStatus, observed: Observed) -> int:
+    """As many as there are; in the midst of a rollout one of them may be extra."""
+    live = observed.live
+    current = sum(pod.template == observed.template for pod in live)
+    if current in (0, len(live)):
+        return len(live)
+    desired = status.scaling.desired if status.scaling is not None else len(live)
+    return max(current, len(live) - current, min(desired, len(live)))

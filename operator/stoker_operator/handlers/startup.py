@@ -1,0 +1,138 @@
+"""kopf's part: settings, watches, and what each event touches.
+
+Knows kopf and nothing of decisions: an event goes into the snapshot, and the keys that it concerns
+go into a queue. Only low-level handlers are used, so kopf writes nothing to any object: no
+finalizer, no annotation, no Event, no peering.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import kopf
+
+from stoker_api import names
+from stoker_operator.cluster.kinds import Manifest, key_of
+from stoker_operator.cluster.resync import SELECTORS
+from stoker_operator.cluster.snapshot import Snapshot, deployments_using
+from stoker_operator.handlers.children import Children
+from stoker_operator.handlers.workqueue import WorkQueue
+
+_RESOURCES = {
+    "LLMDeployment": (names.GROUP, names.VERSION, "llmdeployments"),
+    "WarmPool": (names.GROUP, names.VERSION, "warmpools"),
+    "Pod": ("", "v1", "pods"),
+    "Service": ("", "v1", "services"),
+    "PersistentVolumeClaim": ("", "v1", "persistentvolumeclaims"),
+}
+
+
+@dataclass(slots=True)
+class Intake:
+    """Where events go."""
+
+    snapshot: Snapshot
+    children: Children
+    deployments: WorkQueue
+    pools: WorkQueue
+
+    def take(self, kind: str, event: str | None, manifest: Manifest, now: float) -> None:
+        """One watch event: remember it, and have looked at what it concerns."""
+        if event == "DELETED":
+            changed = self.snapshot.remove(manifest, kind)
+            if kind == "Service":
+                self.children.forget(_owner_of(manifest))
+        else:
+            changed = self.snapshot.upsert(manifest, kind, now)
+        if changed:
+            self.touch(kind, key_of(manifest), _owner_of(manifest))
+
+    def touch(self, kind: str, key: str, owner: str = "") -> None:
+        """Queue whatever an object of this kind and key concerns."""
+        match kind:
+            case "LLMDeployment":
+                self.deployments.add(key)
+            case "WarmPool":
+                self.pools.add(key)
+            case "PersistentVolumeClaim":
+                for deployment in deployments_using(self.snapshot, key):
+                    self.deployments.add(deployment)
+            case _:
+                self._touch_owner(key, owner)
+
+    def touch_all(self) -> None:
+        """Queue everything: this process leads now, or gateways came or went."""
+        for key in self.snapshot.keys("LLMDeployment"):
+            self.deployments.add(key)
+        for key in self.snapshot.keys("WarmPool"):
+            self.pools.add(key)
+
+    def _touch_owner(self, key: str, owner: str) -> None:
+        if owner:
+            self.deployments.add(owner)
+            return
+        namespace = key.split("/", 1)[0]
+        for deployment in self.snapshot.keys("LLMDeployment"):
+            if deployment.startswith(f"{namespace}/"):
+                self.deployments.add(deployment)
+
+
+def build_registry(intake: Intake, clock: Any) -> kopf.OperatorRegistry:
+    """One handler for every event of every kind that is followed."""
+    registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry)(_login)
+    for kind, (group, version, plural) in _RESOURCES.items():
+        _follow(registry, intake, kind, (group, version, plural), clock)
+    return registry
+
+
+def build_settings(namespaced: bool) -> kopf.OperatorSettings:
+    """kopf as quiet and as quick as it can be."""
+    settings = kopf.OperatorSettings()
+    settings.persistence.finalizer = f"{names.GROUP}/finalizer"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=names.GROUP)
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.scanning.disabled = True
+    settings.watching.server_timeout = 290
+    settings.watching.client_timeout = 300
+    settings.watching.connect_timeout = 10
+    settings.watching.reconnect_backoff = 0.1
+    settings.networking.enforce_retry_after = True
+    settings.process.ultimate_exiting_timeout = 10
+    for kind, selector in SELECTORS.items():
+        if selector:
+            settings.watching.label_selectors[_RESOURCES[kind]] = selector
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    return settings
+
+
+def _follow(
+    registry: kopf.OperatorRegistry,
+    intake: Intake,
+    kind: str,
+    resource: tuple[str, str, str],
+    clock: Any,
+) -> None:
+    group, version, plural = resource
+
+    async def on_object(event: kopf.RawEvent, **_: object) -> None:
+        intake.take(kind, event["type"], dict(event["object"]), clock())
+
+    kopf.on.event(group, version, plural, registry=registry, id=f"on_{plural}")(on_object)
+
+
+async def _login(settings: kopf.OperatorSettings, **_: object) -> kopf.ConnectionInfo | None:
+    """The pod's service account, or the kubeconfig of who runs it by hand."""
+    return kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(
+        settings=settings
+    )
+
+
+def _owner_of(manifest: Manifest) -> str:
+    metadata = manifest["metadata"]
+    name = metadata.get("labels", {}).get(names.LABEL_DEPLOYMENT, "")
+    return f"{metadata['namespace']}/{name}" if name else ""

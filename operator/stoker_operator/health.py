@@ -1,0 +1,49 @@
+"""`/healthz`, `/readyz` and `/metrics` of the operator.
+
+Knows HTTP; asks functions whether all is well. Alive means that the event loop answers and that the
+lease loop comes round; ready means that the cluster has been listed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+Check = Callable[[], bool]
+
+
+async def serve_health(port: int, alive: Check, ready: Check) -> web.AppRunner:
+    """Serve the probes; the runner is to be cleaned up at the end."""
+    application = web.Application()
+    application.router.add_get("/healthz", _answer(alive))
+    application.router.add_get("/readyz", _answer(ready))
+    return await _serve(application, port)
+
+
+async def serve_metrics(port: int) -> web.AppRunner:
+    """Serve the metrics; the runner is to be cleaned up at the end."""
+    application = web.Application()
+    application.router.add_get("/metrics", _metrics)
+    return await _serve(application, port)
+
+
+def _answer(check: Check) -> Callable[[web.Request], object]:
+    async def answer(_: web.Request) -> web.Response:
+        good = check()
+        return web.Response(text="ok\n" if good else "not ok\n", status=200 if good else 503)
+
+    return answer
+
+
+async def _metrics(_: web.Request) -> web.Response:
+    headers = {"Content-Type": CONTENT_TYPE_LATEST}
+    return web.Response(body=generate_latest(), headers=headers)
+
+
+async def _serve(application: web.Application, port: int) -> web.AppRunner:
+    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    await runner.setup()
+    await web.TCPSite(runner, None, port, shutdown_timeout=1).start()
+    return runner
