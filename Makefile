@@ -52,8 +52,8 @@ demo-down: setup ## remove all that the demo made
 images: setup ## build the container images
 	@$(HARNESS) images
 
-crds: setup ## write crds/ and the chart's copy from the pydantic models
-	@$(BIN)/python -m stoker_api.crd
+crds: setup ## write crds/, the chart's copy and docs/api.md from the pydantic models
+	@$(BIN)/python -m stoker_api.crd && $(BIN)/python -m stoker_api.reference
 
 golden: setup ## rewrite the expected manifests of the tests
 	@STOKER_GOLDEN=write $(BIN)/pytest -q tests -k golden

@@ -124,4 +124,4 @@ class WarmPoolStatus(ApiModel):
             "x-kubernetes-list-map-keys": ["type"],
         },
     )
-    """Ready sums up; Scheduled and Progressing say where it hangs."""
+    """Ready sums up; Scheduled and Progressing say what hinders."""
