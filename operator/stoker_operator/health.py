@@ -6,7 +6,7 @@ lease loop comes round; ready means that the cluster has been listed once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -29,7 +29,7 @@ async def serve_metrics(port: int) -> web.AppRunner:
     return await _serve(application, port)
 
 
-def _answer(check: Check) -> Callable[[web.Request], object]:
+def _answer(check: Check) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(_: web.Request) -> web.Response:
         good = check()
         return web.Response(text="ok\n" if good else "not ok\n", status=200 if good else 503)

@@ -99,9 +99,8 @@ class KubeCluster:
         return await self.request("POST", path, body=manifest)
 
     async def list(self, kind: str, namespace: str = "", query: Query = ()) -> Manifest:
-        """A whole list, as the API server's cache has it."""
-        fresh_enough: Query = (("resourceVersion", "0"),)
-        return await self.request("GET", path_of(kind, namespace), fresh_enough + query)
+        """A whole list, no older than the call."""
+        return await self.request("GET", path_of(kind, namespace), query)
 
     async def read(self, kind: str, namespace: str, name: str) -> Manifest:
         """One object."""
@@ -203,8 +202,16 @@ async def connect(may_write: Callable[[], bool]) -> KubeCluster:
     try:
         config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
     except config.ConfigException:
-        await config.load_kube_config(None, None, configuration)  # type: ignore[no-untyped-call]
+        await _load_kubeconfig(configuration)
     return KubeCluster(ApiClient(configuration), may_write)
+
+
+async def _load_kubeconfig(configuration: Configuration) -> None:
+    try:
+        await config.load_kube_config(None, None, configuration)  # type: ignore[no-untyped-call]
+    except config.ConfigException as error:
+        message = f"neither a service account nor a usable kubeconfig: {error}"
+        raise ClusterError(message) from error
 
 
 def _refusal(method: str, path: str, status: int, text: str) -> ClusterError:

@@ -1,7 +1,7 @@
 """The whole truth, looked up: at the start, and now and then against what watches may have missed.
 
-Knows which kinds there are and where they are listed; does not know watches. An object that vanished
-while a watch was down is only noticed here.
+Knows which kinds there are and where they are listed; does not know watches. An object that
+vanished while a watch was down is only noticed here.
 """
 
 from __future__ import annotations

@@ -1,0 +1,225 @@
+"""One operator process, put together: what watches, what listens, what leads, what reconciles.
+
+Knows every room of the package and the order in which things start and stop; decides nothing. Run
+by `__main__`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import kopf
+
+from stoker_api import names
+from stoker_api.demand import Announcement
+from stoker_api.tokens import derive_token
+from stoker_operator.build.pod import PodSettings
+from stoker_operator.cluster.client import KubeCluster, connect
+from stoker_operator.cluster.demand import DemandListener, DemandStreams
+from stoker_operator.cluster.lease import Lease
+from stoker_operator.cluster.ledger import DemandLedger
+from stoker_operator.cluster.resync import Resync
+from stoker_operator.cluster.snapshot import Snapshot
+from stoker_operator.errors import ClusterError
+from stoker_operator.handlers.children import Children
+from stoker_operator.handlers.deployment import DeploymentReconciler, World
+from stoker_operator.handlers.startup import Intake, build_registry, build_settings
+from stoker_operator.handlers.warmpool import WarmPoolReconciler
+from stoker_operator.handlers.workqueue import WorkQueue
+from stoker_operator.health import serve_health, serve_metrics
+from stoker_operator.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+STUCK_S = 30.0
+"""A lease loop that has not come round for this long means that the process should be restarted."""
+STOP_S = 3.0
+"""How long kopf may take to leave."""
+
+
+class Process:
+    """The operator."""
+
+    def __init__(self, settings: Settings, cluster: KubeCluster, lease: Lease) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._lease = lease
+        self._snapshot = Snapshot()
+        self._ledger = DemandLedger(time.time(), settings.demand_lease_s)
+        self._stop = asyncio.Event()
+        key = settings.internal_key
+        host = f"{settings.gateway_host}.{settings.cluster_domain}"
+        children = Children(cluster, self._snapshot, key, host)
+        self._world = World(
+            cluster=cluster,
+            snapshot=self._snapshot,
+            ledger=self._ledger,
+            children=children,
+            pod_settings=_pod_settings(settings),
+            gateway_url=settings.gateway_url,
+        )
+        self._reconciler = DeploymentReconciler(self._world)
+        self._deployments = WorkQueue(self._when_leading(self._reconciler.reconcile))
+        pools = WarmPoolReconciler(cluster, self._snapshot)
+        self._pools = WorkQueue(self._when_leading(pools.reconcile))
+        self._intake = Intake(self._snapshot, children, self._deployments, self._pools)
+        self._resync = Resync(
+            cluster, self._snapshot, tuple(settings.namespace_list or [""]), self._intake.touch
+        )
+
+    async def run(self) -> None:
+        """Work until told to stop, or until something essential fails."""
+        settings = self._settings
+        runners = [
+            await serve_health(settings.health_port, self._is_alive, self._is_ready),
+            await serve_metrics(settings.metrics_port),
+        ]
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        try:
+            await self._until_stopped(self._start_up())
+            if not self._stop.is_set():
+                await self._until_stopped(*self._loops())
+        finally:
+            await self._leave()
+            for runner in runners:
+                await runner.cleanup()
+
+    async def _start_up(self) -> None:
+        await self._resync.first()
+        await self._find_gateway()
+
+    def _loops(self) -> list[Coroutine[Any, Any, None]]:
+        """Everything that runs for as long as the process does."""
+        key = self._settings.internal_key
+        token = derive_token(key, names.DEMAND_PURPOSE) if key is not None else None
+        listener = DemandListener(self._on_demand, self._on_announce, self._intake.touch_all)
+        streams = DemandStreams(self._ledger, listener, token, _gateway_selector(self._settings))
+        return [
+            self._run_kopf(),
+            streams.run(self._cluster, self._settings.namespace),
+            self._lease.run(self._cluster, self._intake.touch_all),
+            self._resync.forever(self._settings.resync_s),
+            self._keep_finding_gateway(),
+        ]
+
+    async def _until_stopped(self, *work: Coroutine[Any, Any, None]) -> None:
+        """Until the first piece of work ends, or a signal comes; errors are passed on."""
+        tasks = [asyncio.create_task(each) for each in work]
+        stop = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
+        if self._stop.is_set():
+            await self._stand_down()
+        for task in (*tasks, stop):
+            task.cancel()
+        await asyncio.wait([*tasks, stop], timeout=STOP_S)
+        for task in done - {stop}:
+            task.result()
+
+    async def _stand_down(self) -> None:
+        """Stop writing, and let a standby take over at once."""
+        await self._deployments.stop()
+        await self._pools.stop()
+        try:
+            await self._lease.release(self._cluster)
+        except ClusterError as error:
+            logger.warning("lease not released: %s", error)
+
+    async def _leave(self) -> None:
+        await self._stand_down()
+        await self._cluster.close()
+
+    async def _run_kopf(self) -> None:
+        namespaces = self._settings.namespace_list
+        started = asyncio.Event()
+        running = asyncio.create_task(
+            kopf.operator(
+                registry=build_registry(self._intake, time.time),
+                settings=build_settings(bool(namespaces)),
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+                standalone=True,
+                ready_flag=started,
+            )
+        )
+        await asyncio.wait([running, asyncio.ensure_future(started.wait())], timeout=30)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)  # kopf has put its own there
+        await running
+
+    async def _find_gateway(self) -> None:
+        """The address that pods announce themselves to, numeric where there is one."""
+        settings = self._settings
+        try:
+            service = await self._cluster.read(
+                "Service", settings.namespace, settings.gateway_internal_service
+            )
+        except ClusterError as error:
+            logger.warning("gateway's internal Service: %s", error)
+            return
+        address = service["spec"].get("clusterIP", "None")
+        if address != "None":
+            self._world.pod_settings = _pod_settings(settings, address)
+
+    async def _keep_finding_gateway(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.resync_s)
+            await self._find_gateway()
+
+    def _when_leading(self, reconcile: Any) -> Any:
+        async def guarded(key: str) -> float | None:
+            if not self._lease.leads or not self._snapshot.synced:
+                return None
+            wake_at: float | None = await reconcile(key)
+            return wake_at
+
+        return guarded
+
+    def _on_demand(self, key: str) -> None:
+        self._reconciler.note_demand(key)
+        self._deployments.add(key)
+
+    def _on_announce(self, announcement: Announcement) -> None:
+        if self._snapshot.announce(announcement):
+            self._deployments.add(announcement.key)
+
+    def _is_alive(self) -> bool:
+        return not self._snapshot.synced or time.monotonic() < self._lease.checked_at + STUCK_S
+
+    def _is_ready(self) -> bool:
+        return self._snapshot.synced
+
+
+async def run_process(settings: Settings) -> None:
+    """Connect and work until a signal comes."""
+    lease = Lease(
+        settings.namespace, settings.lease_name, settings.pod_name, settings.lease_duration_s
+    )
+    cluster = await connect(lambda: lease.leads)
+    await Process(settings, cluster, lease).run()
+
+
+def _pod_settings(settings: Settings, address: str = "") -> PodSettings:
+    name = f"{settings.gateway_internal_service}.{settings.namespace}.svc"
+    host = f"[{address}]" if ":" in address else address or name
+    return PodSettings(
+        image_cpu=settings.runtime_image_cpu,
+        image_gpu=settings.runtime_image_gpu,
+        pull_policy=settings.runtime_image_pull_policy,
+        drain_deadline_s=settings.drain_deadline_s,
+        announce_url=f"http://{host}:{names.INTERNAL_PORT}{names.ANNOUNCE_PATH}",
+        with_token=settings.internal_key_file is not None,
+    )
+
+
+def _gateway_selector(settings: Settings) -> str:
+    component = f"{names.LABEL_COMPONENT}=gateway"
+    release = f",app.kubernetes.io/instance={settings.release}" if settings.release else ""
+    return component + release
