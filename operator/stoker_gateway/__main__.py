@@ -16,21 +16,26 @@ from pydantic import ValidationError
 from stoker_gateway.logs import set_up_logging
 from stoker_gateway.settings import PREFIX, Settings, load_settings
 from stoker_gateway.supervisor import SIGNALS, Supervisor
-from stoker_gateway.watch import KubernetesCluster
+from stoker_gateway.watch import Cluster, KubernetesCluster
 from stoker_gateway.worker import Worker, bind_sockets
 
 
-async def _serve(settings: Settings, index: int, parent_gone: int) -> None:
+async def serve(settings: Settings, index: int, parent_gone: int, cluster: Cluster) -> None:
+    """One worker, until SIGTERM or the end of its parent."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     loop.add_reader(parent_gone, _on_parent_gone, loop, parent_gone, stop)
-    cluster = KubernetesCluster()
     worker = Worker(settings, index, cluster)
+    await worker.run(bind_sockets(settings, index), stop)
+
+
+async def _serve_kubernetes(settings: Settings, index: int, parent_gone: int) -> None:
+    cluster = KubernetesCluster()
     try:
-        await worker.run(bind_sockets(settings, index), stop)
+        await serve(settings, index, parent_gone, cluster)
     finally:
         await cluster.close()
 
@@ -52,7 +57,7 @@ def main() -> int:
     set_up_logging(settings)
 
     def run_worker(index: int, parent_gone: int) -> None:
-        uvloop.run(_serve(settings, index, parent_gone))
+        uvloop.run(_serve_kubernetes(settings, index, parent_gone))
 
     return Supervisor(settings.workers, run_worker).run()
 

@@ -1,0 +1,3 @@
+module stoker.dev/bench/gateway
+
+go 1.24
