@@ -41,11 +41,9 @@ class ChatTemplate:
             )
         except _Refused as error:
             raise RequestInvalid(str(error)) from None
-        except (TemplateError, TypeError, ValueError, KeyError, ArithmeticError) as error:
+        except Exception as error:  # a template is a program: anything may go wrong in it
             what = type(error).__name__
-            raise RequestInvalid(
-                f"the chat template can't render these messages ({what})"
-            ) from error
+            raise RequestInvalid(f"the chat template can't render this chat ({what})") from error
 
 
 class _Refused(TemplateError):

@@ -36,9 +36,6 @@ class TokenizerConfig:
     """`bos_token`, `eos_token` and so on, by name."""
     extra_tokens: tuple[str, ...]
     """Further special tokens, without a role of their own."""
-    add_bos: bool | None
-    """Put the begin-of-text token before a plain prompt; None: as `tokenizer.json` says."""
-    add_eos: bool
     chat_template: str | None
 
 
@@ -62,15 +59,12 @@ class Tokenizer:
         self.vocab_size = self._backend.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str) -> list[int]:
-        """A plain prompt: with the begin-of-text token where the checkpoint wants one."""
-        if self.config.add_bos is None:
-            ids: list[int] = self._backend.encode(text).ids
-            return ids
-        ids = self.encode_rendered(text)
-        bos, eos = (self._named_id(name) for name in ("bos_token", "eos_token"))
-        head = [bos] if self.config.add_bos and bos is not None else []
-        tail = [eos] if self.config.add_eos and eos is not None else []
-        return head + ids + tail
+        """A plain prompt, with a begin-of-text token where `tokenizer.json` adds one.
+
+        `add_bos_token` of `tokenizer_config.json` does not count, as in transformers 5.
+        """
+        ids: list[int] = self._backend.encode(text).ids
+        return ids
 
     def encode_rendered(self, text: str) -> list[int]:
         """A rendered chat template, which holds its own special tokens."""
@@ -93,11 +87,6 @@ class Tokenizer:
         """All ids as one text, special tokens included; for prompts that are echoed."""
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
 
-    def _named_id(self, name: str) -> int | None:
-        token = self.config.special_tokens.get(name)
-        id: int | None = self._backend.token_to_id(token) if token else None
-        return id
-
     def _add_special_tokens(self) -> None:
         known = {token.content for token in self._backend.get_added_tokens_decoder().values()}
         wanted = [*self.config.special_tokens.values(), *self.config.extra_tokens]
@@ -118,12 +107,9 @@ def read_config(folder: Path) -> TokenizerConfig:
         raise CheckpointBroken(f"{path} must hold a JSON object")
     named = {name: _content(data[name]) for name in _NAMED if data.get(name)}
     extra = data.get("extra_special_tokens") or data.get("additional_special_tokens") or []
-    explicit = "add_bos_token" in data or "add_eos_token" in data
     return TokenizerConfig(
         special_tokens=named,
         extra_tokens=tuple(_content(token) for token in extra),
-        add_bos=bool(data.get("add_bos_token")) if explicit else None,
-        add_eos=bool(data.get("add_eos_token")),
         chat_template=_read(folder / "chat_template.jinja") or _pick_template(data),
     )
 
