@@ -25,7 +25,7 @@ from stoker_api import fields
         (fields.ColdStartTimeout, ["1s", "60m", "1h"]),
     ],
 )
-def test_takes(kind: Any, good: list[Any]) -> None:
+def test_takes_what_kubernetes_takes(kind: Any, good: list[Any]) -> None:
     adapter = TypeAdapter(kind)
     assert [adapter.validate_python(value) for value in good] == good
 
@@ -50,7 +50,7 @@ def test_takes(kind: Any, good: list[Any]) -> None:
         (fields.ColdStartTimeout, ["61m", "2h", "0.5s"]),
     ],
 )
-def test_refuses(kind: Any, bad: list[Any]) -> None:
+def test_refuses_what_kubernetes_would_refuse_later(kind: Any, bad: list[Any]) -> None:
     adapter = TypeAdapter(kind)
     for value in bad:
         with pytest.raises(ValidationError):
