@@ -68,6 +68,9 @@ def load(config: Config, link: Link) -> Engine:
     """From the folder to an engine that made a token."""
     recipe = prepare(config, observe_machine())
     reader = BlobReader(recipe.placed, _READING_THREADS).start()
+    # Idle worker threads sleep instead of spinning: where others want the processors too, spinning
+    # made the first token 50 times slower. libgomp reads this when torch loads it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from stoker_runtime.engine import assembly  # imports torch, while the threads read
 
     _report_phase(link, "imports")

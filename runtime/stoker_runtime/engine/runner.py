@@ -70,12 +70,9 @@ class Runner:
         )
 
     def _plan_prefill(self, chunk: Chunk, rows: slice) -> PrefillSpan:
-        block_ids = self._tensor(self._table(chunk))
-        if chunk.start == 0:
-            return PrefillSpan(rows, chunk.end, block_ids, None)
         positions = self._arange(chunk.end)
         mask = self._mask(positions > positions[chunk.start :, None])
-        return PrefillSpan(rows, chunk.end, block_ids, mask)
+        return PrefillSpan(rows, chunk.start, self._tensor(self._table(chunk)), mask)
 
     def _slots(self, chunk: Chunk) -> list[int]:
         size = self.block_size

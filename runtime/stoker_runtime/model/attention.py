@@ -32,12 +32,12 @@ class PrefillSpan:
 
     rows: slice
     """Its tokens in the step."""
-    end: int
-    """Tokens of the sequence up to the last of them."""
+    start: int
+    """Position of the first of them."""
     block_ids: torch.Tensor
     """[blocks]; unused when the span is the start of its sequence."""
-    mask: torch.Tensor | None
-    """[num_tokens, end]; None when the span is the start of its sequence: plainly causal."""
+    mask: torch.Tensor
+    """[num_tokens, start + num_tokens], -inf for tokens in the future."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,9 @@ def attend(
         past = reference.read_kv(cache, group.block_ids, group.num_seqs)
         out[group.rows] = reference.attend_decodes(q[group.rows], *past, group.mask)
     for span in plan.prefills:
-        rows = span.rows
-        if span.mask is None:
-            out[rows] = reference.attend_chunk(q[rows], k[rows], v[rows], None)
-        else:
-            keys, values = reference.read_kv(cache, span.block_ids, 1)
-            past = (keys[0, : span.end], values[0, : span.end])
-            out[rows] = reference.attend_chunk(q[rows], *past, span.mask)
+        keys, values = k[span.rows], v[span.rows]
+        if span.start > 0:
+            past = reference.read_kv(cache, span.block_ids, 1)
+            keys, values = (x[0, : span.mask.shape[1]] for x in past)
+        out[span.rows] = reference.attend_chunk(q[span.rows], keys, values, span.mask)
     return out
