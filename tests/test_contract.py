@@ -7,12 +7,14 @@ literals that both sides repeat are compared.
 from typing import Any
 
 import pytest
+
 from stoker_api import names
-from stoker_api.demand import Announcement, parse_line
+from stoker_api.demand import Announcement
 from stoker_api.v1alpha1 import LLMDeployment
 from stoker_operator.build.pod import PodOrder, PodSettings, build_pod
 from stoker_runtime.config import Config, parse_config
-from stoker_runtime.server import lifecycle
+from stoker_runtime.server.announce import Announcer, read_target
+from stoker_runtime.server.lifecycle import Lifecycle
 
 _SETTINGS = PodSettings(
     image_cpu="runtime:cpu",
@@ -33,7 +35,7 @@ def _build(spec: dict[str, Any]) -> dict[str, Any]:
     deployment = LLMDeployment.model_validate(
         {"metadata": {"name": "chat", "namespace": "team", "uid": "u-1"}, "spec": spec}
     )
-    order = PodOrder(name="chat-abcd1234-0", template="abcd1234", decided_at=1.5)
+    order = PodOrder("chat-abcd1234-0", "abcd1234", asked_at=1.0, decided_at=1.5)
     return dict(build_pod(deployment, order, _SETTINGS))
 
 
@@ -89,11 +91,14 @@ def test_an_announcement_of_the_runtime_is_read_by_gateway_and_operator() -> Non
             "STOKER_DEPLOYMENT": "chat",
             "STOKER_POD_NAME": "chat-abcd1234-0",
             "STOKER_POD_IP": "10.0.0.7",
+            "STOKER_ANNOUNCE_URL": _SETTINGS.announce_url,
         },
     )
-    body = lifecycle.build_announcement(config, lifecycle.State(started_at=12.5))
-    announced = parse_line(body)
-    assert isinstance(announced, Announcement)
+    target = read_target(config)
+    assert target is not None
+    lifecycle = Lifecycle(container_at=12.5, describe_exit=lambda: "ended")
+    announced = Announcement.model_validate_json(Announcer(target, lifecycle).render())
+    assert announced.phase == "Starting"
     assert announced.key == "team/chat"
     assert announced.address == "10.0.0.7:8000"
     assert announced.phases["container"] == 12.5

@@ -96,7 +96,7 @@ class Announcer:
     async def _post(self) -> bool:
         try:
             async with asyncio.timeout(_ANSWER_S):
-                status = await self._exchange(self._render())
+                status = await self._exchange(self.render())
         except (OSError, TimeoutError, ValueError, IndexError) as error:
             log.debug("announcement not delivered: %r", error)
             return False
@@ -104,7 +104,8 @@ class Announcer:
             log.warning("announcement answered with %s", status)
         return status == _DONE
 
-    def _render(self) -> bytes:
+    def render(self) -> bytes:
+        """The announcement as JSON; its fields are those of the gateway's `Announcement`."""
         state = self._lifecycle
         return msgspec.json.encode(
             self._target.identity
