@@ -132,7 +132,9 @@ def main() -> int:
         try:
             announce(settings, address)
             urls = (f"http://{address}", f"http://127.0.0.1:{settings.port}")
-            print("streams | direct req/s, TTFT p50 / p99 ms | proxied           | added ms | ratio")
+            print(
+                "streams | direct: req/s, TTFT p50 / p99 ms | proxied | added ms | ratio | errors"
+            )
             for streams in options.streams:
                 compare(binary, urls, streams, options)
         finally:

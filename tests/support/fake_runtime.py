@@ -1,7 +1,7 @@
 """A runtime pod without a model: speaks the contract on a real socket, and misbehaves on request.
 
-Built on aiohttp's server, so that the gateway's own HTTP code meets another's. Tests set `behaviour`
-and look at what was seen.
+Built on aiohttp's server, so that the gateway's own HTTP code meets another's. Tests set
+`behaviour` and look at what was seen.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A `Cluster` for gateways without an API server: objects, versions, watches, 410s and failures.
 
-Speaks the seam of `stoker_gateway.watch`, nothing more; tests drive it by `put`, `delete`, `compact`.
+Speaks the seam of `stoker_gateway.watch`, nothing more; tests drive it by `put`, `delete` and
+`compact`.
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ def make_deployment(name: str = "chat", namespace: str = "default", **parts: Any
     }
 
 
-def make_pod(name: str, deployment: str = "chat", namespace: str = "default", **meta: Any) -> Object:
+def make_pod(name: str, deployment: str = "chat", **meta: Any) -> Object:
     """A runtime pod; `ip` and `ready` go into its status."""
     status: Object = {"phase": "Running", "podIP": meta.pop("ip", "")}
     status["conditions"] = [{"type": "Ready", "status": str(bool(meta.pop("ready", False)))}]
     labels = {"app.kubernetes.io/name": "stoker-runtime", "stoker.dev/deployment": deployment}
-    return {"metadata": {"name": name, "namespace": namespace, "labels": labels} | meta, "status": status}
+    metadata = {"name": name, "namespace": "default", "labels": labels} | meta
+    return {"metadata": metadata, "status": status}
 
 
 class FakeCluster:
@@ -100,7 +102,7 @@ class FakeCluster:
         items = [
             json.dumps(item).encode()
             for (kind, key), item in self._objects.items()
-            if kind == scope.kind and key.startswith(f"{scope.namespace}/" if scope.namespace else "")
+            if kind == scope.kind and scope.namespace in ("", key.partition("/")[0])
         ]
         return Listing(items, str(self.version))
 
