@@ -1,0 +1,176 @@
+"""What users read is true: fields, settings, metrics, reasons, commands and links of the manual."""
+
+import ast
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import REGISTRY
+from prometheus_client.parser import text_string_to_metric_families
+
+import stoker_operator.metrics  # noqa: F401  registers the operator's metrics
+from stoker_api.conditions import ConditionType, Reason
+from stoker_api.crd import build_crds
+from stoker_api.reference import FILE as API_FILE
+from stoker_cli.__main__ import app
+from stoker_gateway.metrics import Metrics as GatewayMetrics
+from stoker_runtime.server.metrics import Metrics as RuntimeMetrics
+from stoker_runtime.wire import Loaded
+from support import pages
+
+ROOT = Path(__file__).parents[1]
+METRICS_PAGE = (ROOT / "docs/metrics.md").read_text()
+MANUALS = sorted(
+    path
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("runtime/**/*.md"))
+    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+)
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+PARAGRAPHS = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def fields(schema: dict[str, Any], path: str) -> Iterator[str]:
+    for name, part in schema.get("properties", {}).items():
+        yield f"{path}.{name}"
+        yield from fields(part, f"{path}.{name}")
+        yield from fields(part.get("items", {}), f"{path}.{name}[]")
+
+
+def test_golden_settings_page_is_what_the_classes_say() -> None:
+    if os.environ.get("STOKER_GOLDEN") == "write":
+        pages.write_settings(ROOT)
+    assert (ROOT / pages.SETTINGS_FILE).read_text() == pages.render_settings(), "run `make golden`"
+
+
+def test_every_field_of_the_crds_has_a_row() -> None:
+    page = (ROOT / API_FILE).read_text()
+    for crd in build_crds():
+        schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        for part in ("spec", "status"):
+            for path in fields(schema["properties"][part], part):
+                section, _, field = path.rpartition(".")
+                assert f"### `{section}`" in page
+                assert f"\n| `{field}`" in page
+
+
+def test_every_condition_and_reason_is_explained() -> None:
+    page = (ROOT / API_FILE).read_text()
+    assert [kind for kind in ConditionType if f"### `{kind}`" not in page] == []
+    assert [reason for reason in Reason if f"| `{reason}` | {reason.meaning} |" not in page] == []
+
+
+def test_every_reason_can_occur() -> None:
+    rooms = ("operator/stoker_operator", "runtime/stoker_runtime")
+    texts = [path.read_text() for room in rooms for path in (ROOT / room).rglob("*.py")]
+    code = "\n".join(texts)
+    unused = [r for r in Reason if f"Reason.{r.name}" not in code and f'"{r}"' not in code]
+    assert unused == []
+
+
+def exported() -> dict[str, str]:
+    """Name as scraped → type, of every metric of ours."""
+    loaded = Loaded(1, 1, 1, 1, 1, (1,))
+    runtime = RuntimeMetrics("m", loaded=loaded)
+    runtime.count_refusal("some_code")
+    own = dict.fromkeys(own_gauges(), 1.0)
+    families = [
+        *REGISTRY.collect(),
+        *GatewayMetrics(list).registry.collect(),
+        *text_string_to_metric_families(runtime.render(own, {"imports": 1.0}).decode()),
+    ]
+    return {
+        f"{family.name}_total" if family.type == "counter" else family.name: family.type
+        for family in families
+        if family.name.startswith("stoker_")
+    }
+
+
+def own_gauges() -> list[str]:
+    """The gauges that the runtime's server adds to those of its `metrics` module."""
+    tree = ast.parse((ROOT / "runtime/stoker_runtime/server/app.py").read_text())
+    [own] = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "own"
+    ]
+    assert isinstance(own, ast.Dict)
+    return [ast.literal_eval(key) for key in own.keys if key]
+
+
+def test_metrics_page_and_processes_agree() -> None:
+    rows = re.findall(r"^\| `(stoker_[a-z0-9_]+)` \| (\w+) \|", METRICS_PAGE, re.MULTILINE)
+    assert dict(rows) == exported()
+    assert len(rows) == len(set(rows))
+
+
+@pytest.mark.parametrize("path", MANUALS, ids=named)
+def test_commands_of_the_manual_exist(path: Path) -> None:
+    code = "\n".join(PARAGRAPHS.findall(path.read_text()))
+    made = set(re.findall(r"\bmake ([a-z][a-z0-9-]*)", code))
+    assert made - TARGETS - {"e2e"} == set()
+    ours = set(re.findall(r"(?:^|`|\$ )stoker ([a-z]+)\b", code, re.MULTILINE))
+    known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    assert ours - known == set()
+
+
+@pytest.mark.parametrize("path", MANUALS, ids=named)
+def test_links_and_paths_of_the_manual_lead_somewhere(path: Path) -> None:
+    text = path.read_text()
+    links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", text)
+    assert [link for link in links if not (path.parent / link).exists()] == []
+    paths = re.findall(
+        r"`((?:operator|runtime|tests|charts|crds|images|models|docs)/[^`\s*…<]*)`", text
+    )
+    assert [name for name in paths if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("path", MANUALS, ids=named)
+def test_settings_in_the_manual_exist(path: Path) -> None:
+    mentioned = set(re.findall(r"\bSTOKER_[A-Z0-9_]+\b", path.read_text()))
+    assert mentioned - known_variables() - HARNESS_VARIABLES == set()
+
+
+HARNESS_VARIABLES = set(
+    re.findall(
+        r"\bSTOKER_[A-Z0-9_]+\b",
+        "\n".join(
+            file.read_text()
+            for file in (
+                *(ROOT / "tests/e2e").rglob("*.py"),
+                *(ROOT / "operator/stoker_cli").glob("*.py"),
+            )
+        ),
+    )
+)
+"""Variables that the tests' harness and the command line read."""
+
+
+def known_variables() -> set[str]:
+    classes = (pages.OperatorSettings, pages.GatewaySettings, pages.Config)
+    return {pages.variable(name) for settings in classes for name in pages.field_docs(settings)}
+
+
+@pytest.mark.parametrize(
+    ("template", "settings"),
+    [("operator", pages.OperatorSettings), ("gateway", pages.GatewaySettings)],
+)
+def test_the_chart_sets_settings_that_exist(template: str, settings: type) -> None:
+    text = (ROOT / f"charts/stoker/templates/{template}.yaml").read_text()
+    given = set(re.findall(r"\bSTOKER_[A-Z0-9_]+\b", text))
+    assert given
+    assert given - {pages.variable(name) for name in pages.field_docs(settings)} == set()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=named)
+def test_samples_are_listed_and_begin_with_what_they_show(path: Path) -> None:
+    assert f"]({path.name})" in (ROOT / "examples/README.md").read_text()
+    assert path.read_text().startswith("# ")
+    assert all(manifest["metadata"]["name"] for manifest in yaml.safe_load_all(path.read_text()))
