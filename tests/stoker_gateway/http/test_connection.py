@@ -1,0 +1,330 @@
+"""A client's connection, byte by byte: framing, limits, hang-ups, pipelining, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from stoker_gateway.errors import ApiError
+from stoker_gateway.http.reply import Reply
+from stoker_gateway.http.request import Request
+from stoker_gateway.http.server import Limits, Server, bind
+
+LIMITS = Limits(
+    max_body_bytes=200_000, max_buffered_bytes=500_000, client_timeout_s=30, keep_alive_s=30
+)
+
+
+@dataclass
+class Echo:
+    """Says what it got; `/stream` streams, `/wait` waits for the gate, `/crash` crashes."""
+
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    seen: list[Request] = field(default_factory=list)
+    ended_with: list[int] = field(default_factory=list)
+    num_cancelled: int = 0
+
+    def check(self, request: Request) -> None:
+        if request.path == "/secret":
+            raise ApiError(401, "invalid_api_key", "no")
+
+    async def __call__(self, request: Request, reply: Reply) -> None:
+        self.seen.append(request)
+        if request.path == "/stream":
+            reply.start(200, [])
+            reply.write(b"one")
+            reply.write(b"")
+            reply.write(b"two")
+            reply.finish()
+        elif request.path == "/crash":
+            raise RuntimeError("oops")
+        elif request.path == "/half":
+            reply.start(200, [])
+            raise ApiError(502, "broken", "half way")
+        elif request.path == "/wait":
+            await self._wait(reply)
+        else:
+            reply.respond(200, [], request.method.encode() + b" " + request.body)
+
+    async def _wait(self, reply: Reply) -> None:
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.num_cancelled += 1
+            raise
+        reply.respond(200, [], b"waited")
+
+    def ended(self, request: Request, reply: Reply) -> None:
+        self.ended_with.append(499 if reply.gone else reply.status)
+
+
+@dataclass
+class Client:
+    """A raw socket to the server, and the server's insides."""
+
+    app: Echo
+    server: Server
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self, text: bytes) -> None:
+        self.writer.write(text)
+        await self.writer.drain()
+
+    async def read_until(self, end: bytes) -> bytes:
+        return await asyncio.wait_for(self.reader.readuntil(end), 2)
+
+    async def read_all(self) -> bytes:
+        return await asyncio.wait_for(self.reader.read(), 2)
+
+
+@asynccontextmanager
+async def connected(limits: Limits = LIMITS) -> AsyncIterator[Client]:
+    app = Echo()
+    server = Server(app, limits)
+    port = await server.listen(bind("127.0.0.1", 0))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield Client(app, server, reader, writer)
+    finally:
+        writer.close()
+        await server.close()
+
+
+def get(path: str, *headers: str, version: str = "1.1") -> bytes:
+    lines = [f"GET {path} HTTP/{version}", "Host: x", *headers, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+def post(path: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+async def test_answers_with_length_date_and_our_request_id_and_keeps_the_connection() -> None:
+    async with connected() as client:
+        await client.send(post("/", b"hello", "X-Request-Id: theirs"))
+        first = await client.read_until(b"POST hello")
+        assert first.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"content-length: 10\r\n" in first
+        assert b"\r\ndate: " in first
+        assert b"x-request-id: req-" in first
+        assert b"theirs" not in first
+        assert b"connection: close" not in first
+        await client.send(get("/"))
+        assert await client.read_until(b"GET ")
+
+
+async def test_streams_in_chunks_to_http_1_1() -> None:
+    async with connected() as client:
+        await client.send(get("/stream"))
+        answer = await client.read_until(b"0\r\n\r\n")
+        assert b"transfer-encoding: chunked" in answer
+        assert answer.endswith(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
+
+
+async def test_http_1_0_gets_no_chunks_and_the_end_of_the_connection() -> None:
+    async with connected() as client:
+        await client.send(get("/stream", "Connection: keep-alive", version="1.0"))
+        answer = await client.read_all()
+        assert b"chunked" not in answer
+        assert b"connection: close" in answer
+        assert answer.endswith(b"\r\n\r\nonetwo")
+
+
+async def test_head_gets_the_head_of_get() -> None:
+    async with connected() as client:
+        await client.send(get("/").replace(b"GET", b"HEAD"))
+        answer = await client.read_until(b"\r\n\r\n")
+        assert b"content-length: 5" in answer
+        await client.send(get("/", "Connection: close"))
+        assert (await client.read_all()).startswith(b"HTTP/1.1 200")
+
+
+async def test_reads_a_body_in_chunks_and_pieces() -> None:
+    async with connected() as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for piece in (b"3\r\nabc\r\n", b"4\r\nd", b"efg\r\n", b"0\r\n\r\n"):
+            await client.send(piece)
+            await asyncio.sleep(0.005)
+        assert await client.read_until(b"POST abcdefg")
+        assert client.server.buffered_bytes == 0
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    async with connected() as client:
+        await client.send(get("/wait") + post("/", b"second") + get("/stream", "Connection: close"))
+        await asyncio.sleep(0.02)
+        assert len(client.app.seen) == 1
+        client.app.gate.set()
+        answer = await client.read_all()
+        assert answer.index(b"waited") < answer.index(b"POST second") < answer.index(b"two")
+
+
+async def test_says_continue_when_asked_before_the_body() -> None:
+    async with connected() as client:
+        head, body = post("/", b"hello", "Expect: 100-continue").split(b"\r\n\r\n")
+        await client.send(head + b"\r\n\r\n")
+        assert await client.read_until(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await client.send(body)
+        assert await client.read_until(b"POST hello")
+
+
+async def test_an_announced_body_beyond_the_limit_is_refused_before_it_is_sent() -> None:
+    async with connected() as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000000\r\n\r\n")
+        answer = await client.read_until(b"}}")
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b'"code": "request_too_large"' in answer
+        assert b"connection: close" in answer
+        assert client.app.seen == []
+        assert client.app.ended_with == [413]
+
+
+async def test_a_client_that_sends_on_after_a_refusal_can_still_read_it() -> None:
+    async with connected() as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n")
+        for _ in range(30):
+            await client.send(b"x" * 100_000)
+        assert (await client.read_all()).startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_chunked_body_beyond_the_limit_is_refused_when_it_passes_it() -> None:
+    async with connected() as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await client.send(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+        await client.send(b"30000\r\n" + b"x" * 196608 + b"\r\n")
+        assert b"413" in await client.read_until(b"\r\n")
+        await client.read_all()
+        assert client.server.buffered_bytes == 0
+
+
+async def test_bodies_of_all_clients_together_are_bounded() -> None:
+    limits = Limits(200_000, 250_000, client_timeout_s=30, keep_alive_s=30)
+    async with connected(limits) as client:
+        await client.send(post("/wait", b"x" * 150_000))
+        await asyncio.sleep(0.05)
+        port = client.writer.get_extra_info("peername")[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(post("/", b"x" * 150_000))
+        answer = await reader.readuntil(b"}}")
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert b"retry-after: 1" in answer
+        writer.close()
+
+
+async def test_a_small_refused_request_keeps_its_connection() -> None:
+    async with connected() as client:
+        await client.send(post("/secret", b"hello"))
+        answer = await client.read_until(b"}}")
+        assert answer.startswith(b"HTTP/1.1 401 ")
+        assert b"connection: close" not in answer
+        await client.send(get("/"))
+        assert await client.read_until(b"GET ")
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        pytest.param(b"NONSENSE\r\n\r\n", b"400", id="no HTTP"),
+        pytest.param(get("/").replace(b"1.1", b"9.9"), b"400", id="unknown version"),
+        pytest.param(b"\x16\x03\x01\x02\x00" * 3, b"400", id="TLS on a plain port"),
+        pytest.param(post("/", b"").replace(b": 0", b": -1"), b"400", id="negative length"),
+        pytest.param(get("/", "X: " + "y" * 70_000)[:-2], b"431", id="endless header"),
+    ],
+)
+async def test_refuses_broken_requests(request_bytes: bytes, status: bytes) -> None:
+    async with connected() as client:
+        await client.send(request_bytes)
+        answer = await client.read_all()
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        assert b'"error": {"message"' in answer
+        assert client.app.seen == []
+
+
+async def test_an_upgrade_is_answered_as_a_plain_request() -> None:
+    async with connected() as client:
+        await client.send(get("/", "Connection: Upgrade", "Upgrade: h2c"))
+        assert await client.read_until(b"GET ")
+
+
+async def test_a_hang_up_cancels_the_answer_at_once() -> None:
+    async with connected() as client:
+        await client.send(get("/wait"))
+        await asyncio.sleep(0.02)
+        client.writer.close()
+        await asyncio.sleep(0.02)
+        assert client.app.num_cancelled == 1
+        assert client.app.ended_with == [499]
+        assert client.server.num_running == 0
+        assert not client.server.connections
+
+
+async def test_a_client_that_only_stops_sending_counts_as_gone() -> None:
+    async with connected() as client:
+        await client.send(get("/wait"))
+        await asyncio.sleep(0.02)
+        client.writer.write_eof()
+        await asyncio.sleep(0.02)
+        assert client.app.num_cancelled == 1
+
+
+async def test_a_crash_is_a_500_in_the_openai_shape(caplog: pytest.LogCaptureFixture) -> None:
+    async with connected() as client:
+        await client.send(get("/crash"))
+        answer = await client.read_until(b"}}")
+        assert answer.startswith(b"HTTP/1.1 500 ")
+        assert b'"code": "internal_error"' in answer
+        assert b"oops" not in answer
+        assert "oops" in caplog.text
+
+
+async def test_an_error_after_the_head_becomes_the_last_event() -> None:
+    async with connected() as client:
+        await client.send(get("/half"))
+        answer = await client.read_until(b"0\r\n\r\n")
+        assert b'data: {"error": {"message": "half way"' in answer
+        assert b"data: [DONE]\n\n" in answer
+
+
+async def test_a_slow_sender_is_told_and_an_idle_connection_is_closed() -> None:
+    limits = Limits(1000, 1000, client_timeout_s=0.1, keep_alive_s=0.1)
+    async with connected(limits) as client:
+        await client.send(post("/", b"hello")[:-2])
+        answer = await client.read_all()
+        assert answer.startswith(b"HTTP/1.1 408 ")
+    async with connected(limits) as client:
+        await client.send(get("/"))
+        await client.read_until(b"GET ")
+        assert await client.read_all() == b""
+
+
+async def test_a_client_that_does_not_read_is_cut_off() -> None:
+    limits = Limits(1000, 1000, client_timeout_s=0.1, keep_alive_s=30)
+    async with connected(limits) as client:
+        await client.send(get("/wait"))
+        await asyncio.sleep(0.02)
+        (connection,) = client.server.connections
+        connection.pause_writing()
+        await asyncio.sleep(1.2)
+        assert client.app.num_cancelled == 1
+
+
+async def test_while_draining_every_answer_ends_its_connection() -> None:
+    async with connected() as client:
+        client.server.draining = True
+        await client.send(get("/"))
+        assert b"connection: close" in await client.read_all()
+
+
+async def test_binary_bodies_pass_unchanged() -> None:
+    async with connected() as client:
+        body = gzip.compress(bytes(range(256)) * 200)
+        await client.send(post("/", body))
+        answer = await client.read_until(body)
+        assert answer.endswith(body)
