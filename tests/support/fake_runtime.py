@@ -64,7 +64,7 @@ class FakeRuntime:
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        self.headers.append(dict(request.headers))
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
         self.paths.append(request.path_qs)
         self.seen.append(body)
         self.num_running += 1
