@@ -27,6 +27,7 @@ RESERVED_FLAGS = (
     "--host",
     "--port",
     "--admin-port",
+    "--drain-deadline-s",
     "--token",
     "--api-key",
     "--announce-url",
