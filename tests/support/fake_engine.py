@@ -53,6 +53,11 @@ class Script(msgspec.Struct):
     vocab_size: int = 320
 
 
+def dump(script: Script) -> str:
+    """The script as the environment carries it."""
+    return msgspec.json.encode(script).decode()
+
+
 class FakeEngine:
     """One run over one socket."""
 

@@ -226,7 +226,7 @@ class Connection(asyncio.Protocol):
     def _read_head(self) -> Request:
         return Request(
             method=self._parser.get_method().decode("latin-1"),
-            path=self._target.partition(b"?")[0].decode("latin-1"),
+            path=_path_of(self._target),
             http_1_0=self._parser.get_http_version() == "1.0",
             keep_alive=self._parser.should_keep_alive(),
             headers=self._headers,
@@ -306,3 +306,11 @@ class Connection(asyncio.Protocol):
         if self._timer:
             self._timer.cancel()
             self._timer = None
+
+
+def _path_of(target: bytes) -> str:
+    """The path as sent, without query; of `http://host/path`, as proxies send it, `/path`."""
+    path = target.partition(b"?")[0]
+    if path.startswith((b"http://", b"https://")):
+        path = b"/" + b"/".join(path.split(b"/")[3:])
+    return path.decode("latin-1")

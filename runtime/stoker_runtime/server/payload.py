@@ -105,7 +105,12 @@ def _one(token: TokenLogprob, vocabulary: Vocabulary) -> Json:
 
 
 def _text(token: TokenLogprob, vocabulary: Vocabulary) -> str:
-    return vocabulary.token_bytes(token.token_id).decode("utf-8", "replace")
+    """A token as a key: pieces of characters are written as bytes, so that no two look alike."""
+    raw = vocabulary.token_bytes(token.token_id)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
 
 
 def _finite(logprob: float) -> float:
