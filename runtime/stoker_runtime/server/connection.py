@@ -192,6 +192,9 @@ class Connection(asyncio.Protocol):
         self._check_head_size()
         if self._deaf:
             return
+        if not self._is_http_1():
+            self._fail(refusal.bad_http())
+            return
         self._request = self._read_head()
         self._refusal = self._screen(self._request)
         if self._refusal and not self._body_is_small():
@@ -222,6 +225,10 @@ class Connection(asyncio.Protocol):
             self._next()
 
     # From here on: ours.
+
+    def _is_http_1(self) -> bool:
+        version = self._parser.get_http_version()
+        return version == "1.0" or (version == "1.1" and "host" in self._headers)
 
     def _read_head(self) -> Request:
         return Request(
