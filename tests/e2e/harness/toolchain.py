@@ -1,7 +1,7 @@
 """The cluster's programs, built from pinned Go modules and kept in the cache folder.
 
 It knows which program comes from which module under `go/`, finds or fetches a Go toolchain, and
-installs the distribution's packages a local node needs. It does not know what the programs are used for.
+installs the distribution's packages a local node needs. It does not know what the programs do.
 """
 
 import hashlib

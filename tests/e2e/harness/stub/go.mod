@@ -1,0 +1,3 @@
+module stoker.dev/harness/stub
+
+go 1.26
