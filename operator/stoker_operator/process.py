@@ -79,9 +79,7 @@ class Process:
             await serve_health(settings.health_port, self._is_alive, self._is_ready),
             await serve_metrics(settings.metrics_port),
         ]
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        self._catch_signals()
         try:
             await self._until_stopped(self._start_up())
             if not self._stop.is_set():
@@ -90,6 +88,11 @@ class Process:
             await self._leave()
             for runner in runners:
                 await runner.cleanup()
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
 
     async def _start_up(self) -> None:
         await self._resync.first()
@@ -137,22 +140,16 @@ class Process:
 
     async def _run_kopf(self) -> None:
         namespaces = self._settings.namespace_list
-        started = asyncio.Event()
-        running = asyncio.create_task(
-            kopf.operator(
-                registry=build_registry(self._intake, time.time),
-                settings=build_settings(bool(namespaces)),
-                clusterwide=not namespaces,
-                namespaces=namespaces,
-                standalone=True,
-                ready_flag=started,
-            )
+        existing = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
+            registry=build_registry(self._intake, time.time),
+            settings=build_settings(),
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            standalone=True,
         )
-        await asyncio.wait([running, asyncio.ensure_future(started.wait())], timeout=30)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)  # kopf has put its own there
-        await running
+        self._catch_signals()  # kopf has put handlers of its own there
+        await kopf.run_tasks(tasks, ignored=existing)
 
     async def _find_gateway(self) -> None:
         """The address that pods announce themselves to, numeric where there is one."""

@@ -24,6 +24,8 @@ from stoker_operator.metrics import WRITES
 TIMEOUT_S = 10.0
 WATCH_S = 50
 """A watch is renewed this often: one that died in silence is missed for a minute at most."""
+KEEP_ALIVE_S = 85.0
+"""Just less than the API server keeps an idle connection; every resync uses several."""
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 JSON = "application/json"
@@ -196,19 +198,29 @@ class KubeCluster:
             raise ClusterError(f"{method} {path}: {error!r}") from error
 
 
-async def connect(may_write: Callable[[], bool]) -> KubeCluster:
-    """A cluster by service account or, outside of pods, by kubeconfig."""
+async def connect(may_write: Callable[[], bool], kubeconfig: str | None = None) -> KubeCluster:
+    """A cluster by service account or, outside of pods, by kubeconfig (default: as kubectl)."""
     configuration = Configuration()
     try:
         config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
     except config.ConfigException:
-        await _load_kubeconfig(configuration)
-    return KubeCluster(ApiClient(configuration), may_write)
+        await _load_kubeconfig(configuration, kubeconfig)
+    api = ApiClient(configuration)
+    api.rest_client.pool_manager = _lasting_session(api)
+    return KubeCluster(api, may_write)
 
 
-async def _load_kubeconfig(configuration: Configuration) -> None:
+def _lasting_session(api: ApiClient) -> aiohttp.ClientSession:
+    """Connections that outlive a quiet minute, so that a wake does not wait for a handshake."""
+    connector = aiohttp.TCPConnector(
+        ssl=api.rest_client.ssl_context, limit=0, keepalive_timeout=KEEP_ALIVE_S
+    )
+    return aiohttp.ClientSession(connector=connector, read_bufsize=2**21)
+
+
+async def _load_kubeconfig(configuration: Configuration, path: str | None) -> None:
     try:
-        await config.load_kube_config(None, None, configuration)  # type: ignore[no-untyped-call]
+        await config.load_kube_config(path, None, configuration)  # type: ignore[no-untyped-call]
     except config.ConfigException as error:
         message = f"neither a service account nor a usable kubeconfig: {error}"
         raise ClusterError(message) from error

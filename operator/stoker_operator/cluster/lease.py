@@ -27,7 +27,9 @@ from stoker_operator.metrics import LEADER, WRITES
 logger = logging.getLogger(__name__)
 
 SAFETY = 0.8
-"""The part of its lease in which a leader may write."""
+"""The part of a lease in which a leader may write, from before it asked for it."""
+PATIENCE = 0.9
+"""The part of a lease that a standby lets pass, from when it saw the last renewal."""
 RETRY_S = 0.2
 
 
@@ -83,7 +85,9 @@ class Lease:
             async with aclosing(cluster.watch("Lease", self._namespace, query)) as events:
                 while True:
                     self.checked_at = time.monotonic()
-                    patience_s = max(0.05, self._seen_at + self._duration_s - time.monotonic())
+                    patience_s = max(
+                        0.05, self._seen_at + self._duration_s * PATIENCE - time.monotonic()
+                    )
                     try:
                         event = await asyncio.wait_for(anext(events), patience_s)
                     except TimeoutError:

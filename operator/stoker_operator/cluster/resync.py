@@ -66,8 +66,9 @@ class Resync:
 
     async def once(self) -> None:
         """List every kind and tell what was not known."""
-        for kind, selector in SELECTORS.items():
-            for key in self.snapshot.replace(kind, await self._list(kind, selector), time.time()):
+        lists = await asyncio.gather(*(self._list(kind, SELECTORS[kind]) for kind in SELECTORS))
+        for kind, listed in zip(SELECTORS, lists, strict=True):
+            for key in self.snapshot.replace(kind, listed, time.time()):
                 self.on_change(kind, key)
 
     async def _list(self, kind: str, selector: str) -> Manifest:

@@ -88,7 +88,7 @@ def build_registry(intake: Intake, clock: Any) -> kopf.OperatorRegistry:
     return registry
 
 
-def build_settings(namespaced: bool) -> kopf.OperatorSettings:
+def build_settings() -> kopf.OperatorSettings:
     """kopf as quiet and as quick as it can be."""
     settings = kopf.OperatorSettings()
     settings.persistence.finalizer = f"{names.GROUP}/finalizer"

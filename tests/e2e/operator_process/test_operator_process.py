@@ -1,0 +1,270 @@
+"""The operator as a process against a real API server: pods, ownership, leadership, silence."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from e2e.harness.apiserver import ControlPlane
+from stoker_api.tokens import derive_token
+from stoker_operator.cluster.client import KubeCluster
+from stoker_operator.errors import NotFound
+from support.operator_stand import GatewayWorker, OperatorProcess, eventually
+
+pytestmark = pytest.mark.e2e
+
+Start = Callable[[str], Awaitable[OperatorProcess]]
+
+
+def _model(name: str, **scaling: Any) -> dict[str, Any]:
+    spec = {
+        "model": {"source": "pvc://models/tiny"},
+        "resources": {"gpus": 0},
+        "scaling": {"idleTimeout": "2s"} | scaling,
+    }
+    kind = {"apiVersion": "stoker.dev/v1alpha1", "kind": "LLMDeployment"}
+    return kind | {"metadata": {"name": name}, "spec": spec}
+
+
+CLAIM = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "models"},
+    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+}
+
+
+@pytest.fixture
+async def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> str:
+    """A namespace of its own with the models' claim."""
+    name = f"t{abs(hash(request.node.name)) % 10**8}"
+    plane.kubectl("create", "namespace", name)
+    plane.kubectl.apply(CLAIM, namespace=name)
+    return name
+
+
+async def _pods(api: KubeCluster, namespace: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = (await api.list("Pod", namespace))["items"]
+    return items
+
+
+async def _status(api: KubeCluster, namespace: str, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = (await api.read("LLMDeployment", namespace, name)).get("status", {})
+    return found
+
+
+async def _settled(api: KubeCluster, namespace: str, name: str, reason: str) -> dict[str, Any]:
+    async def ready() -> dict[str, Any]:
+        status = await _status(api, namespace, name)
+        conditions = {c["type"]: c for c in status.get("conditions", [])}
+        return status if conditions.get("Ready", {}).get("reason") == reason else {}
+
+    status: dict[str, Any] = await eventually(ready, f"{name} {reason}")
+    return status
+
+
+async def _arrival_to_pod(
+    api: KubeCluster, gateway: GatewayWorker, namespace: str, name: str
+) -> float:
+    """Seconds from a demand line to a pod that a watch shows, at zero before."""
+    before = {pod["metadata"]["name"] for pod in await _pods(api, namespace)}
+    watch = api.watch("Pod", namespace)
+    await anext(watch)
+    began = asyncio.create_task(gateway.demand(f"{namespace}/{name}", queued=1))
+    asked_at = time.perf_counter()
+    async for event, pod in watch:
+        fresh = pod["metadata"]["name"] not in before
+        if event == "ADDED" and fresh and pod["metadata"]["name"].startswith(f"{name}-"):
+            break
+    took = time.perf_counter() - asked_at
+    await began
+    await watch.aclose()
+    return took
+
+
+async def test_wakes_in_milliseconds_marks_and_sleeps_again(
+    plane: ControlPlane, api: KubeCluster, gateway: GatewayWorker, start: Start, namespace: str
+) -> None:
+    operator = await start("alone")
+    plane.kubectl.apply(_model("chat"), namespace=namespace)
+    status = await _settled(api, namespace, "chat", "ScaledToZero")
+    assert status["url"] == "http://stoker-gateway.stoker.svc/v1"
+    took_s = await _arrival_to_pod(api, gateway, namespace, "chat")
+    print(f"first arrival -> pod object: {took_s * 1000:.1f} ms")
+    [pod] = await _pods(api, namespace)
+    managers = {field["manager"] for field in pod["metadata"]["managedFields"]}
+    assert managers == {"stoker"}
+    assert pod["metadata"]["ownerReferences"][0]["kind"] == "LLMDeployment"
+    assert not pod["metadata"].get("finalizers")
+    await gateway.say(_ready_announcement(pod))
+    status = await _settled(api, namespace, "chat", "Serving")
+    assert status["lastColdStart"]["phases"]["weights"] == pytest.approx(0.5, abs=0.01)
+    marked = (await _pods(api, namespace))[0]["metadata"]["annotations"]
+    assert marked["stoker.dev/address"] == "10.0.0.9:8000"
+    await gateway.demand(f"{namespace}/chat", queued=0)
+    await _settled(api, namespace, "chat", "ScaledToZero")
+    assert gateway.tokens[-1] == "Bearer " + derive_token(b"a test key", "demand")
+    assert await operator.end() == 0
+
+
+def _ready_announcement(pod: dict[str, Any]) -> dict[str, Any]:
+    metadata = pod["metadata"]
+    decided_at = float(metadata["annotations"]["stoker.dev/decided-at"])
+    instants = {"container": 0.5, "imports": 1.5, "weights": 2.0, "firstToken": 2.1}
+    return {
+        "kind": "announce",
+        "namespace": metadata["namespace"],
+        "deployment": metadata["labels"]["stoker.dev/deployment"],
+        "pod": metadata["name"],
+        "address": "10.0.0.9:8000",
+        "phase": "Ready",
+        "slots": 32,
+        "phases": {phase: decided_at + after_s for phase, after_s in instants.items()},
+    }
+
+
+async def test_children_are_there_before_the_first_request(
+    plane: ControlPlane, api: KubeCluster, gateway: GatewayWorker, start: Start, namespace: str
+) -> None:
+    await start("alone")
+    plane.kubectl.apply(_model("chat"), namespace=namespace)
+    await _settled(api, namespace, "chat", "ScaledToZero")
+
+    async def children() -> bool:
+        try:
+            await api.read("Service", namespace, "chat-pods")
+            alias = await api.read("Service", namespace, "chat")
+            secret = await api.read("Secret", namespace, "chat-runtime")
+        except NotFound:
+            return False
+        assert alias["spec"]["externalName"] == "stoker-gateway.stoker.svc.cluster.local"
+        return "token" in secret["data"]
+
+    await eventually(children)
+
+
+async def test_four_models_asked_at_once_and_again_right_after_their_sleep(
+    plane: ControlPlane, api: KubeCluster, gateway: GatewayWorker, start: Start, namespace: str
+) -> None:
+    operator = await start("alone")
+    names = ["one", "two", "three", "four"]
+    plane.kubectl.apply(*(_model(name, idleTimeout="1s") for name in names), namespace=namespace)
+    for name in names:
+        await _settled(api, namespace, name, "ScaledToZero")
+    figures: list[float] = []
+    for _ in range(5):
+        asked = (_arrival_to_pod(api, gateway, namespace, name) for name in names)
+        figures += await asyncio.gather(*asked)
+        for name in names:
+            await gateway.demand(f"{namespace}/{name}", queued=0)
+        await eventually(_no_pods(api, namespace))
+        await asyncio.sleep(0.5)
+    figures.sort()
+    print(f"arrival -> pod, 4 at once, 5 times: {[round(s * 1000, 1) for s in figures]} ms")
+    assert figures[len(figures) // 2] < 0.2
+    samples = await operator.metric("stoker_operator_demand_to_pod_seconds_sum")
+    print(f"inside the operator, mean: {1000 * sum(samples.values()) / len(figures):.1f} ms")
+
+
+def _no_pods(api: KubeCluster, namespace: str) -> Callable[[], Awaitable[bool]]:
+    async def no_pods() -> bool:
+        return not await _pods(api, namespace)
+
+    return no_pods
+
+
+async def test_writes_nothing_once_all_is_as_wanted(
+    plane: ControlPlane, api: KubeCluster, gateway: GatewayWorker, start: Start, namespace: str
+) -> None:
+    operator = await start("alone")
+    plane.kubectl.apply(_model("chat"), _model("busy", minReplicas=1), namespace=namespace)
+    await _settled(api, namespace, "chat", "ScaledToZero")
+    [pod] = await eventually(lambda: _pods(api, namespace))
+    await gateway.say(_ready_announcement(pod))
+    await _settled(api, namespace, "busy", "Serving")
+    await asyncio.sleep(1)
+    before = await operator.num_writes()
+    await asyncio.sleep(8)
+    assert await operator.num_writes() == before
+
+
+async def test_a_standby_acts_within_three_seconds_of_the_leaders_death(
+    plane: ControlPlane, api: KubeCluster, gateway: GatewayWorker, start: Start, namespace: str
+) -> None:
+    plane.kubectl.apply(_model("chat", idleTimeout="1s"), namespace=namespace)
+    leader = await start("first")
+    await eventually(leader.leads)
+    standby = await start("second")
+    await _settled(api, namespace, "chat", "ScaledToZero")
+    assert not await standby.leads()
+    await eventually(_two_listen(gateway))
+    await leader.end(signal.SIGKILL)
+    took_s = await _arrival_to_pod(api, gateway, namespace, "chat")
+    print(f"SIGKILL of the leader, then arrival -> pod object: {took_s:.2f} s")
+    assert took_s < 3.5
+    lease = await api.read("Lease", "stoker", "stoker-operator")
+    assert lease["spec"]["holderIdentity"] == "second"
+
+
+def _two_listen(gateway: GatewayWorker) -> Callable[[], Awaitable[bool]]:
+    async def two_listen() -> bool:
+        return len(gateway.listeners) == 2
+
+    return two_listen
+
+
+async def test_sigterm_hands_the_lease_over_at_once(
+    plane: ControlPlane, gateway: GatewayWorker, start: Start
+) -> None:
+    leader = await start("first")
+    await eventually(leader.leads)
+    standby = await start("second")
+    began = time.perf_counter()
+    ending = asyncio.create_task(leader.end())
+    await eventually(standby.leads)
+    took_s = time.perf_counter() - began
+    print(f"SIGTERM of the leader -> standby leads: {took_s:.2f} s")
+    assert took_s < 1
+    assert await ending == 0
+
+
+async def test_a_restart_takes_its_own_lease_and_keeps_running_pods(
+    plane: ControlPlane, api: KubeCluster, gateway: GatewayWorker, start: Start, namespace: str
+) -> None:
+    plane.kubectl.apply(_model("chat", idleTimeout="1m"), namespace=namespace)
+    operator = await start("same")
+    await _settled(api, namespace, "chat", "ScaledToZero")
+    await _arrival_to_pod(api, gateway, namespace, "chat")
+    [pod] = await _pods(api, namespace)
+    await operator.end(signal.SIGKILL)
+    again = await start("same")
+    began = time.perf_counter()
+    await eventually(again.leads)
+    print(f"restarted under its own name -> leads: {time.perf_counter() - began:.2f} s")
+    await asyncio.sleep(1)
+    [after] = await _pods(api, namespace)
+    assert after["metadata"]["uid"] == pod["metadata"]["uid"]
+
+
+async def test_a_missing_claim_is_named_and_its_arrival_noticed(
+    plane: ControlPlane, api: KubeCluster, gateway: GatewayWorker, start: Start, namespace: str
+) -> None:
+    await start("alone")
+    model = _model("lost")
+    model["spec"]["model"]["source"] = "pvc://elsewhere/tiny"
+    plane.kubectl.apply(model, namespace=namespace)
+    status = await _settled(api, namespace, "lost", "ClaimNotFound")
+    assert "elsewhere" in json.dumps(status["conditions"])
+    await gateway.demand(f"{namespace}/lost", queued=1)
+    await asyncio.sleep(0.3)
+    assert await _pods(api, namespace) == []
+    plane.kubectl.apply(CLAIM | {"metadata": {"name": "elsewhere"}}, namespace=namespace)
+    await eventually(lambda: _pods(api, namespace))
+    events = plane.kubectl("get", "events", "-n", namespace, "-o", "jsonpath={..reason}")
+    assert "ClaimNotFound" in events
