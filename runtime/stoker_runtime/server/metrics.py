@@ -115,6 +115,7 @@ class Metrics:
     request_s: Histogram = field(default_factory=lambda: Histogram(_REQUEST_S))
     prompt_tokens: Histogram = field(default_factory=lambda: Histogram(_TOKENS))
     answer_tokens: Histogram = field(default_factory=lambda: Histogram(_TOKENS))
+    asked_tokens: int = 0
     cached_tokens: int = 0
     finished: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_FINISH_REASONS, 0))
     refused: dict[str, int] = field(default_factory=dict)
@@ -134,6 +135,7 @@ class Metrics:
         self.request_s.observe(now - generation.arrived_at)
         self.prompt_tokens.observe(generation.prompt_tokens)
         self.answer_tokens.observe(generation.completion_tokens)
+        self.asked_tokens += generation.prompt_tokens
         self.cached_tokens += generation.cached_tokens
         for choice in generation.choices:
             unfinished = "error" if generation.failure else "abort"
@@ -169,6 +171,7 @@ class Metrics:
             ("num_preemptions_total", "counter", "Sequences put back.", stats.preemptions),
             ("prompt_tokens_total", "counter", "Prompt tokens computed.", stats.prompt_tokens),
             ("generation_tokens_total", "counter", "Tokens made.", stats.generated_tokens),
+            ("prefix_cache_queries_total", "counter", "Prompt tokens asked.", self.asked_tokens),
             ("prefix_cache_hits_total", "counter", "Prompt tokens reused.", self.cached_tokens),
         )
         for name, kind, help, value in scalars:

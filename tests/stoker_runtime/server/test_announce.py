@@ -1,0 +1,175 @@
+"""Announcements reach the gateway: at once, in order, again after a failure, with the key."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoker_api.demand import Announcement
+from stoker_runtime.config import Config
+from stoker_runtime.server.announce import read_target
+from support.fake_engine import Script
+from support.runtime_server import RuntimeServer, run_server, wait_until
+
+
+class Gateway(ThreadingHTTPServer):
+    """Takes announcements; answers the first ones as `statuses` say."""
+
+    def __init__(self, statuses: list[int]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.statuses = statuses
+        self.heard: list[tuple[float, str, dict[str, Any]]] = []
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What the operator writes into the pod."""
+        return {
+            "STOKER_ANNOUNCE_URL": f"http://127.0.0.1:{self.server_port}/internal/announce",
+            "STOKER_TOKEN": "runtime-token",
+            "STOKER_POD_NAME": "chat-abc-0",
+            "STOKER_NAMESPACE": "team",
+            "STOKER_DEPLOYMENT": "chat",
+            "STOKER_POD_IP": "10.1.2.3",
+        }
+
+    @property
+    def phases(self) -> list[str]:
+        """The phases heard, repeated ones once."""
+        phases = [body["phase"] for _, _, body in self.heard]
+        return [p for at, p in enumerate(phases) if at == 0 or phases[at - 1] != p]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One announcement."""
+
+    server: Gateway
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        status = self.server.statuses.pop(0) if self.server.statuses else 204
+        if status == 204:
+            assert self.path == "/internal/announce"
+            self.server.heard.append((time.time(), self.headers["authorization"], body))
+        self.send_response(status)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay quiet."""
+
+
+@contextmanager
+def listening(*statuses: int) -> Iterator[Gateway]:
+    """A gateway on a loopback port."""
+    gateway = Gateway(list(statuses))
+    thread = threading.Thread(target=gateway.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield gateway
+    finally:
+        gateway.shutdown()
+        thread.join()
+        gateway.server_close()
+
+
+@contextmanager
+def serving(gateway: Gateway, model: Path, log: Path, script: Script) -> Iterator[RuntimeServer]:
+    """A server that announces to `gateway`."""
+    with run_server(model, log, script=script, environ=gateway.environ) as server:
+        yield server
+
+
+def test_a_start_and_its_end_are_announced(checkpoint: Path, tmp_path: Path) -> None:
+    with listening() as gateway:
+        started_at = time.time()
+        with serving(gateway, checkpoint, tmp_path / "log", Script(load_s=0.5)) as server:
+            wait_until(lambda: "Ready" in gateway.phases)
+            server.terminate()
+            assert server.process.wait(5) == 0
+        assert gateway.phases in (
+            ["Starting", "Loading", "Ready", "Draining"],
+            ["Starting", "Ready", "Draining"],  # what was not heard yet gives way to what is newer
+        )
+        _, key, ready = next(entry for entry in gateway.heard if entry[2]["phase"] == "Ready")
+        assert key == "Bearer runtime-token"
+        read = Announcement.model_validate(ready)
+        assert (read.key, read.pod, read.slots) == ("team/chat", "chat-abc-0", 4)
+        assert read.address == f"10.1.2.3:{server.port}"
+        assert list(read.phases) == ["container", "imports", "weights", "firstToken"]
+        instants = list(read.phases.values())
+        assert instants == sorted(instants)
+        assert -0.02 < read.phases["container"] - started_at < 0.5  # known to 10 ms
+
+
+def test_ready_is_heard_within_milliseconds(checkpoint: Path, tmp_path: Path) -> None:
+    with listening() as gateway:
+        with serving(gateway, checkpoint, tmp_path / "log", Script(load_s=1)):
+            wait_until(lambda: "Ready" in gateway.phases)
+        heard_at, _, ready = next(e for e in gateway.heard if e[2]["phase"] == "Ready")
+        assert heard_at - ready["phases"]["firstToken"] < 0.2
+
+
+def test_an_announcement_is_repeated_until_it_is_taken(checkpoint: Path, tmp_path: Path) -> None:
+    with listening(500, 503, 404, 401) as gateway:
+        with serving(gateway, checkpoint, tmp_path / "log", Script()):
+            wait_until(lambda: "Ready" in gateway.phases)
+        assert not gateway.statuses
+
+
+def test_a_gateway_that_comes_later_hears_the_newest_state(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    with listening() as gateway:
+        environ = gateway.environ
+        port = gateway.server_port
+    with run_server(checkpoint, tmp_path / "log", script=Script(), environ=environ) as server:
+        server.wait_for("/ready", 200)
+        late = Gateway.__new__(Gateway)
+        ThreadingHTTPServer.__init__(late, ("127.0.0.1", port), Handler)
+        late.statuses, late.heard = [], []
+        thread = threading.Thread(target=late.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        wait_until(lambda: late.heard)
+        late.shutdown()
+        thread.join()
+        late.server_close()
+        assert late.phases == ["Ready"]
+
+
+@pytest.mark.parametrize("script", [Script(fail="OutOfMemory"), Script(step_s=0.01, crash_after=0)])
+def test_a_failure_is_announced_with_its_reason(
+    checkpoint: Path, tmp_path: Path, script: Script
+) -> None:
+    with (
+        listening() as gateway,
+        serving(gateway, checkpoint, tmp_path / "log", script) as server,
+    ):
+        if not script.fail:
+            server.wait_for("/ready", 200)
+            body = {"model": "tiny", "prompt": "x"}
+            assert server.request("POST", "/v1/completions", body).status == 500
+        wait_until(lambda: "Failed" in gateway.phases)
+        failed = gateway.heard[-1][2]
+        assert failed["reason"] == (script.fail or "EngineCrashed")
+        assert failed["message"]
+
+
+def test_a_server_started_by_hand_announces_nothing() -> None:
+    assert read_target(Config(model=Path("m"))) is None
+
+
+@pytest.mark.parametrize(
+    ("ip", "address"), [("10.0.0.1", "10.0.0.1:8000"), ("fd00::1", "[fd00::1]:8000")]
+)
+def test_the_address_has_brackets_where_it_must(ip: str, address: str) -> None:
+    target = read_target(Config(model=Path("m"), announce_url="http://[fd00::9]:8090/a", pod_ip=ip))
+    assert target is not None
+    assert target.identity["address"] == address
+    assert (target.host, target.port, target.path) == ("fd00::9", 8090, "/a")

@@ -1,0 +1,123 @@
+"""Answers that grow: the same text, however the tokens come, and every token counted."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stoker_runtime.server.generation import Choice, TextRules
+from stoker_runtime.wire import Output, TokenLogprob
+
+END = 256
+
+
+class Letters:
+    """Token `n` is byte `n`; 256 is a control token."""
+
+    def token_bytes(self, id: int) -> bytes:
+        return b"<end>" if id == END else bytes([id])
+
+    def is_special(self, id: int) -> bool:
+        return id == END
+
+
+def feed(choice: Choice, ids: list[int], cuts: list[int], reason: Any = "length") -> str:
+    """Feed runs of tokens, taking after each; what was shown."""
+    edges = sorted({0, len(ids), *(cut % (len(ids) + 1) for cut in cuts)})
+    runs = [ids[a:b] for a, b in pairwise(edges)] or [[]]
+    shown = ""
+    for at, run in enumerate(runs):
+        logprobs = [TokenLogprob(id, -1.0) for id in run]
+        last = reason if at == len(runs) - 1 else None
+        choice.feed(Output("1", run, last, 0, logprobs, [[entry] for entry in logprobs]))
+        shown += choice.take().text
+    return shown
+
+
+@given(
+    st.text("abé€", max_size=20),
+    st.lists(st.text("abé", min_size=1, max_size=3), max_size=2),
+    st.lists(st.integers(0, 100)),
+    st.booleans(),
+)
+def test_text_is_the_same_for_any_run_of_tokens(
+    text: str, stops: list[str], cuts: list[int], logprobs: bool
+) -> None:
+    rules = TextRules(stops=tuple(stops), logprobs=logprobs)
+    one, other = Choice(0, Letters(), rules), Choice(0, Letters(), rules)
+    ids = list(text.encode())
+    shown = feed(one, ids, cuts)
+    assert shown == feed(other, ids, [])
+    assert one.finish_reason == other.finish_reason
+    assert one.num_tokens == other.num_tokens
+    if not stops:
+        assert shown == text
+
+
+def test_the_end_token_is_counted_and_not_shown() -> None:
+    choice = Choice(0, Letters(), TextRules(skip_special=False))
+    assert feed(choice, [97, END], [], "stop") == "a"
+    assert (choice.num_tokens, choice.finish_reason) == (2, "stop")
+
+
+def test_the_end_token_is_shown_when_asked_for() -> None:
+    choice = Choice(0, Letters(), TextRules(skip_special=False, include_stop=True))
+    assert feed(choice, [97, END], [], "stop") == "a<end>"
+
+
+def test_an_unfinished_character_is_shown_at_the_end() -> None:
+    choice = Choice(0, Letters(), TextRules())
+    assert feed(choice, list("a€".encode())[:-1], [1, 2]) == "a\ufffd"
+
+
+def test_a_stop_string_ends_before_the_engine_does() -> None:
+    choice = Choice(0, Letters(), TextRules(stops=("END",)))
+    assert feed(choice, list(b"oneENDtwo"), range(10), None) == "one"
+    assert (choice.finish_reason, choice.num_tokens) == ("stop", 6)
+
+
+def test_a_stop_string_does_not_count_before_min_tokens() -> None:
+    choice = Choice(0, Letters(), TextRules(stops=("a",), min_tokens=3))
+    assert feed(choice, list(b"aaba"), [1, 2, 3], None) == "aab"
+
+
+@pytest.mark.parametrize("stop", [(), ("z",), ("d",)])
+def test_every_shown_token_has_its_logprob(stop: tuple[str, ...]) -> None:
+    choice = Choice(0, Letters(), TextRules(stops=stop, logprobs=True))
+    text, entries = "", []
+    for id in b"abcde":
+        choice.feed(Output("1", [id], None, 0, [TokenLogprob(id, -1.0)]))
+        delta = choice.take()
+        text += delta.text
+        entries += delta.entries
+        assert len(entries) == len(text)
+    assert [chr(entry.token.token_id) for entry in entries] == list(text)
+    assert [entry.offset for entry in entries] == list(range(len(text)))
+
+
+def test_logprobs_wait_with_the_text_that_is_held_back() -> None:
+    choice = Choice(0, Letters(), TextRules(stops=("bcX",), logprobs=True))
+    counts = []
+    for id in b"abcd":
+        choice.feed(Output("1", [id], None, 0, [TokenLogprob(id, -1.0)]))
+        delta = choice.take()
+        counts.append((delta.text, len(delta.entries)))
+    assert counts == [("a", 1), ("", 0), ("", 0), ("bcd", 3)]
+
+
+def test_the_most_cached_tokens_ever_said_count() -> None:
+    choice = Choice(0, Letters(), TextRules())
+    for cached in (16, 0):
+        choice.feed(Output("1", [97], None, cached))
+    assert choice.num_cached_tokens == 16
+
+
+def test_nothing_is_added_after_the_end() -> None:
+    choice = Choice(0, Letters(), TextRules(stops=("a",)))
+    choice.feed(Output("1", [97]))
+    choice.feed(Output("1", [98], "length"))
+    assert (choice.take().text, choice.num_tokens, choice.finish_reason) == ("", 1, "stop")

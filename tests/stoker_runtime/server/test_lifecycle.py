@@ -1,0 +1,115 @@
+"""Where the pod stands, and what that means for probes and requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stoker_runtime.server.lifecycle import HEARTBEAT_LIMIT_S, Lifecycle, PodPhase
+from stoker_runtime.wire import Failed, Loaded, Phase
+
+LOADED = Loaded(8, 512, 64, 16, 320, (2,))
+
+
+class Watched(Lifecycle):
+    """Remembers every phase it told of."""
+
+    def __init__(self, log: Path | None = None) -> None:
+        super().__init__(100.0, lambda: "ended with exit code 1", log)
+        self.told: list[PodPhase] = []
+        self.changed = lambda: self.told.append(self.phase)
+
+
+def ready() -> Watched:
+    state = Watched()
+    for name, at in (("imports", 101.0), ("weights", 102.5), ("firstToken", 103.0)):
+        state.on_phase(Phase(name, at))
+    state.on_loaded(LOADED)
+    state.text_ready()
+    return state
+
+
+def test_a_start_goes_through_its_phases() -> None:
+    state = ready()
+    assert state.told == ["Loading", "Loading", "Loading", "Ready"]
+    assert state.slots == 8
+    assert state.phase_seconds == {"imports": 1.0, "weights": 1.5, "firstToken": 0.5}
+    assert state.refuse_work() is None
+
+
+@pytest.mark.parametrize("engine_first", [True, False])
+def test_ready_needs_the_engine_and_the_tokenizer(engine_first: bool) -> None:
+    state = Watched()
+    steps = [lambda: state.on_loaded(LOADED), state.text_ready]
+    first, second = steps if engine_first else reversed(steps)
+    first()
+    assert state.phase == "Starting"
+    second()
+    assert state.phase == "Ready"
+
+
+def test_a_failure_stays_and_is_healthy(tmp_path: Path) -> None:
+    log = tmp_path / "termination-log"
+    state = Watched(log)
+    state.on_failed(Failed("CheckpointBroken", "fix it"))
+    state.on_failed(Failed("OutOfMemory", "later"))
+    state.on_lost()
+    state.on_loaded(LOADED)
+    state.text_ready()
+    assert (state.phase, state.reason, state.message) == ("Failed", "CheckpointBroken", "fix it")
+    assert state.told == ["Failed"]
+    assert state.healthy
+    assert log.read_text() == "CheckpointBroken: fix it"
+    refused = state.refuse_work()
+    assert refused is not None
+    assert refused.headers["retry-after"] == "30"
+
+
+def test_a_termination_log_that_cant_be_written_is_no_fault(tmp_path: Path) -> None:
+    state = Watched(tmp_path / "missing" / "log")
+    state.on_failed(Failed("CheckpointBroken", "fix it"))
+    assert state.phase == "Failed"
+
+
+@pytest.mark.parametrize("start", [Watched, ready])
+def test_a_lost_engine_asks_for_a_restart(start: type[Watched]) -> None:
+    state = start()
+    state.on_lost()
+    assert not state.healthy
+    assert state.reason == "EngineCrashed"
+    assert "exit code 1" in state.message
+
+
+def test_an_engine_that_ends_while_draining_is_no_crash() -> None:
+    state = ready()
+    state.drain()
+    state.on_lost()
+    assert (state.phase, state.healthy) == ("Draining", True)
+
+
+def test_draining_is_told_once_and_never_ends() -> None:
+    state = ready()
+    state.drain()
+    state.drain()
+    state.on_loaded(LOADED)
+    assert state.told[-2:] == ["Ready", "Draining"]
+    refused = state.refuse_work()
+    assert refused is not None
+    assert refused.headers["x-stoker-refused"] == "draining"
+
+
+def test_a_silent_engine_is_unhealthy_only_when_it_should_speak(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loading, running = Watched(), ready()
+    for state in (loading, running):
+        assert state.heartbeat_age_s == 0
+        state.on_heartbeat()
+    now = __import__("time").monotonic()
+    later = now + HEARTBEAT_LIMIT_S + 1
+    monkeypatch.setattr("stoker_runtime.server.lifecycle.time.monotonic", lambda: later)
+    assert loading.healthy
+    assert not running.healthy
+    running.on_heartbeat()
+    assert running.healthy
