@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -21,22 +20,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
-from stoker_gateway.__main__ import serve
 from stoker_gateway.settings import Settings
-from stoker_gateway.supervisor import Supervisor
-from support.fake_watch import FakeCluster, make_deployment, make_pod
+from support.gateway_process import free_ports, supervise
 
 HERE = Path(__file__).parent
 PATH = "/v1/chat/completions"
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def build(folder: str) -> str:
@@ -48,17 +36,9 @@ def build(folder: str) -> str:
 
 def start_gateway(settings: Settings) -> int:
     """Fork a whole gateway; the supervisor's pid."""
-
-    async def run(index: int, parent_gone: int) -> None:
-        cluster = FakeCluster()
-        await cluster.put("deployments", make_deployment())
-        await cluster.put("pods", make_pod("chat-1"))
-        await serve(settings, index, parent_gone, cluster)
-
     pid = os.fork()
     if pid == 0:
-        workers = Supervisor(settings.workers, lambda i, pipe: uvloop.run(run(i, pipe)))
-        os._exit(workers.run())
+        os._exit(supervise(settings))
     return pid
 
 
@@ -119,15 +99,15 @@ def main() -> int:
     options = parser.parse_args()
     settings = Settings(
         host="127.0.0.1",
-        port=free_port(),
-        internal_port=free_port(),
+        port=free_ports(1),
+        internal_port=free_ports(options.workers),
         workers=options.workers,
         drain_accept_s=0,
     )
     gateway = start_gateway(settings)
     with tempfile.TemporaryDirectory() as folder:
         binary = build(folder)
-        address = f"127.0.0.1:{free_port()}"
+        address = f"127.0.0.1:{free_ports(1)}"
         stub = subprocess.Popen([binary, "stub", address])
         try:
             announce(settings, address)

@@ -209,7 +209,7 @@ async def test_a_hang_up_frees_the_slot_for_the_next() -> None:
 async def test_at_the_cold_start_timeout_the_client_is_told_when_to_come_back() -> None:
     async with running_gateway(deploy=False) as gateway:
         conditions = [{"type": "Scheduled", "status": "False", "reason": "Unschedulable"}]
-        conditions[0] |= {"message": "No node has a GPU", "observedGeneration": 1}  # type: ignore[dict-item]
+        conditions[0] |= {"message": "No node has a GPU", "observedGeneration": 1}
         deployment = has_timeout("1s") | {"status": {"conditions": conditions}}
         await gateway.cluster.put("deployments", deployment)
         await until(lambda: gateway.worker.fleet.get("default/chat"))

@@ -119,6 +119,6 @@ def _chunk(index: int) -> dict[str, Any]:
 def _completion(num_tokens: int, path: str) -> dict[str, Any]:
     content = "".join(f"t{index} " for index in range(num_tokens))
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant"}}
-    choice["message"]["content"] = content  # type: ignore[index]
+    choice["message"]["content"] = content
     head = {"id": "c", "object": "chat.completion", "created": 1, "model": "chat", "path": path}
     return head | {"choices": [choice]}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from stoker_gateway.errors import ApiError
+from stoker_gateway.http import server as server_module
 from stoker_gateway.http.reply import Reply
 from stoker_gateway.http.request import Request
 from stoker_gateway.http.server import Limits, Server, bind
@@ -18,6 +19,11 @@ from stoker_gateway.http.server import Limits, Server, bind
 LIMITS = Limits(
     max_body_bytes=200_000, max_buffered_bytes=500_000, client_timeout_s=30, keep_alive_s=30
 )
+
+
+@pytest.fixture(autouse=True)
+def _sweep_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "SWEEP_S", 0.02)
 
 
 @dataclass
@@ -311,7 +317,7 @@ async def test_a_client_that_does_not_read_is_cut_off() -> None:
         await asyncio.sleep(0.02)
         (connection,) = client.server.connections
         connection.pause_writing()
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(0.2)
         assert client.app.num_cancelled == 1
 
 
