@@ -6,7 +6,7 @@ the engine or HTTP. msgspec refuses wrong types and lone surrogates while it par
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import msgspec
@@ -150,11 +150,6 @@ class Ask:
     """A checked request, in the server's own words."""
 
     model: str
-    prompts: tuple[str | list[int], ...]
-    """One for each prompt of a completion; empty for a chat."""
-    messages: tuple[dict[str, object], ...]
-    """The chat; empty for a completion."""
-    template_extra: dict[str, object]
     n: int
     max_tokens: int | None
     """None: as many as fit for a chat, `COMPLETION_TOKENS` for a completion."""
@@ -167,6 +162,12 @@ class Ask:
     stream: bool
     include_usage: bool
     continuous_usage: bool
+    prompts: tuple[str | list[int], ...] = ()
+    """One for each prompt of a completion; empty for a chat."""
+    messages: tuple[dict[str, object], ...] = ()
+    """The chat; empty for a completion."""
+    template_extra: dict[str, object] = field(default_factory=dict)
+    """Further names for the chat template."""
 
     @property
     def is_chat(self) -> bool:
@@ -189,13 +190,12 @@ def read_chat(data: bytes | bytearray) -> Ask:
     extra = dict(body.chat_template_kwargs or {})
     if body.reasoning_effort:
         extra.setdefault("reasoning_effort", body.reasoning_effort)
-    return _build(
+    ask = _build(
         body,
         max_tokens=body.max_completion_tokens or body.max_tokens,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-        messages=read_messages(body.messages),
-        extra=extra,
     )
+    return replace(ask, messages=read_messages(body.messages), template_extra=extra)
 
 
 def read_completion(data: bytes | bytearray) -> Ask:
@@ -211,12 +211,8 @@ def read_completion(data: bytes | bytearray) -> Ask:
     prompts = _read_prompts(body.prompt)
     if len(prompts) * (body.n or 1) > MAX_SEQUENCES:
         raise invalid(f"`prompt` and `n` ask for more than {MAX_SEQUENCES} answers", "prompt")
-    return _build(
-        body,
-        max_tokens=body.max_tokens,
-        logprobs=body.logprobs,
-        prompts=prompts,
-    )
+    ask = _build(body, max_tokens=body.max_tokens, logprobs=body.logprobs)
+    return replace(ask, prompts=prompts)
 
 
 def _check(body: _Body) -> None:
@@ -229,21 +225,11 @@ def _check(body: _Body) -> None:
         raise invalid("`stream_options` needs `stream` to be true", "stream_options")
 
 
-def _build(
-    body: _Body,
-    *,
-    max_tokens: int | None,
-    logprobs: int | None,
-    prompts: tuple[str | list[int], ...] = (),
-    messages: tuple[dict[str, object], ...] = (),
-    extra: dict[str, object] | None = None,
-) -> Ask:
+def _build(body: _Body, max_tokens: int | None, logprobs: int | None) -> Ask:
+    """What both routes share; the prompt comes on top."""
     options = body.stream_options or StreamOptions()
     return Ask(
         model=body.model,
-        prompts=prompts,
-        messages=messages,
-        template_extra=extra or {},
         n=body.n or 1,
         max_tokens=max_tokens,
         params=_read_params(body, max_tokens, logprobs),

@@ -46,7 +46,7 @@ class Echo:
                 exchange.begin()
                 for _ in range(200):
                     exchange.write(b"x" * 100_000)
-                await asyncio.sleep(60)
+                await self._wait()
             case "/wait":
                 await self._wait()
             case "/refuse":
@@ -62,7 +62,7 @@ class Echo:
 
     async def _wait(self) -> None:
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -259,7 +259,8 @@ async def test_a_hang_up_cancels_the_answer(running: Running) -> None:
 async def test_a_client_that_never_reads_is_cut(running: Running) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     writer.write(get("/flood"))
-    await asyncio.sleep(1)
+    while not running.app.cancelled:
+        await asyncio.sleep(0.01)
     assert not running.http.connections
     writer.close()
     del reader

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -99,15 +100,14 @@ def test_draining_is_told_once_and_never_ends() -> None:
     assert refused.headers["x-stoker-refused"] == "draining"
 
 
-def test_a_silent_engine_is_unhealthy_only_when_it_should_speak(
+def test_a_silent_engine_is_unhealthy_only_when_it_has_to_speak(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loading, running = Watched(), ready()
     for state in (loading, running):
         assert state.heartbeat_age_s == 0
         state.on_heartbeat()
-    now = __import__("time").monotonic()
-    later = now + HEARTBEAT_LIMIT_S + 1
+    later = time.monotonic() + HEARTBEAT_LIMIT_S + 1
     monkeypatch.setattr("stoker_runtime.server.lifecycle.time.monotonic", lambda: later)
     assert loading.healthy
     assert not running.healthy
