@@ -26,6 +26,8 @@ class ScaleState:
     """Since when there have been more replicas than the requests need."""
     surplus_peak: int = 0
     """The most that were needed since then."""
+    raised: tuple[Reason, str] | None = None
+    """Why replicas were last added, for as long as requests wait for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +64,15 @@ def _needed_replicas(policy: Policy, demand: ObservedDemand) -> int:
 def _decide_up(policy: Policy, replicas: int, needed: int) -> ScaleDecision:
     wanted = max(min(needed, policy.max_replicas), policy.min_replicas)
     if needed > policy.max_replicas:
-        message = f"The requests want {needed} replicas; maxReplicas is {policy.max_replicas}."
+        message = f"The requests want more than maxReplicas {policy.max_replicas}."
         return ScaleDecision(wanted, Reason.AT_MAX_REPLICAS, message)
-    if replicas == 0:
-        message = f"Requests wait and nothing runs: starting {wanted}."
-        return ScaleDecision(wanted, Reason.DEMAND_AT_ZERO, message)
     depth = policy.target_queue_depth
-    message = f"More than targetQueueDepth {depth} wait per replica: {replicas} → {wanted}."
-    return ScaleDecision(wanted, Reason.QUEUE_DEPTH, message)
+    if replicas == 0:
+        reason, message = Reason.DEMAND_AT_ZERO, f"Requests wait and nothing runs: 0 → {wanted}."
+    else:
+        reason = Reason.QUEUE_DEPTH
+        message = f"More than targetQueueDepth {depth} wait per replica: {replicas} → {wanted}."
+    return ScaleDecision(wanted, reason, message, ScaleState(raised=(reason, message)))
 
 
 def _decide_blind(policy: Policy, replicas: int) -> ScaleDecision:
@@ -82,7 +85,8 @@ def _decide_down(
     policy: Policy, replicas: int, demand: ObservedDemand, state: ScaleState, now: float
 ) -> ScaleDecision:
     if demand.queued:
-        return ScaleDecision(replicas, Reason.BUSY, "Requests wait; the replicas suffice.")
+        reason, message = state.raised or (Reason.BUSY, "Requests wait; the replicas suffice.")
+        return ScaleDecision(replicas, reason, message, ScaleState(raised=state.raised))
     if demand.running:
         return _shed_surplus(policy, replicas, -(-demand.running // policy.slots), state, now)
     if replicas <= policy.min_replicas:
