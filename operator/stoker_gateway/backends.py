@@ -7,6 +7,7 @@ watch knows who exists and who leaves, a probe asks those that nobody has heard 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from stoker_gateway.metrics import Metrics
 from stoker_gateway.routing import Pod
 from stoker_gateway.target import read_target
 from stoker_gateway.watch import Cluster, Item, Kind, Meta, Scope, follow
+
+log = logging.getLogger(__name__)
 
 CONFIRM_S = 30.0
 """A pod that announced itself and that no watch has seen for so long does not exist."""
@@ -131,11 +134,14 @@ class Backends:
         self._unsynced.discard(scope)
 
     def apply(self, scope: Scope, item: bytes, gone: bool) -> None:
-        """One object is new, changed or gone."""
-        if scope.kind == "pods":
-            self._on_pod(msgspec.json.decode(item, type=_PodObject), gone)
-        else:
-            self._on_deployment(item, msgspec.json.decode(item, type=Item).metadata.key, gone)
+        """One object is new, changed or gone; one that cannot be read harms no other."""
+        try:
+            if scope.kind == "pods":
+                self._on_pod(msgspec.json.decode(item, type=_PodObject), gone)
+            else:
+                self._on_deployment(item, msgspec.json.decode(item, type=Item).metadata.key, gone)
+        except msgspec.ValidationError as error:
+            log.warning("an object of %s is ignored: %s", scope.kind, error)
 
     def _on_deployment(self, item: bytes, key: str, gone: bool) -> None:
         if gone:

@@ -169,9 +169,9 @@ class Proxy:
                 connection.send(self._head(call, pod) + call.body, relay)
                 try:
                     await relay.finished
-                except asyncio.CancelledError:
-                    connection.abort()
-                    raise
+                finally:
+                    if not relay.over:  # else it may already carry somebody else's request
+                        connection.abort()
                 if relay.lost_unanswered and connection.used:
                     connection = None  # it was only idle too long: the pod never saw the request
                     continue

@@ -41,6 +41,7 @@ class Relay:
         "first_byte_at",
         "is_sse",
         "lost",
+        "over",
         "refused",
         "sent_at",
     )
@@ -55,6 +56,7 @@ class Relay:
         self.first_byte_at = 0.0
         self.is_sse = False
         self.lost = False
+        self.over = False
         self.refused: Refusal | None = None
 
     @property
@@ -122,6 +124,7 @@ class Relay:
         self._finish()
 
     def _finish(self) -> None:
+        self.over = True
         self._reply.on_writable = None
         if not self.finished.done():
             self.finished.set_result(None)

@@ -96,6 +96,7 @@ class Server:
         self._replies.add(reply)
         try:
             await self.app(request, reply)
+            assert reply.finished, f"{request.id} was left without an answer"
         except ApiError as error:
             reply.fail(error)
         except Exception:

@@ -99,6 +99,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, then hand over what came of the body as one piece."""
+        if self._sink is None:
+            self._transport.abort()  # nobody asked: whatever comes later could be mistaken
+            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -129,7 +132,7 @@ class UpstreamConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The head, unless it is an interim one."""
         status: int = self._parser.get_status_code()
-        if status < 200:
+        if status < 200 or self._ended:
             self._headers = []
             return
         names = {name for name, _ in self._headers}
@@ -139,12 +142,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
-        self._parts.append(data)
+        if not self._ended:
+            self._parts.append(data)
 
     def on_message_complete(self) -> None:
-        """The last byte was parsed."""
-        self._ended = self._parser.get_status_code() >= 200
-        self._reusable = self._parser.should_keep_alive()
+        """The last byte was parsed; a second answer behind it makes the connection unusable."""
+        self._reusable = not self._ended and self._parser.should_keep_alive()
+        self._ended = self._ended or self._parser.get_status_code() >= 200
 
     # inside
 
@@ -201,7 +205,7 @@ class Pool:
                 _, connection = await loop.create_connection(
                     lambda: UpstreamConnection(self), self._host.strip("[]"), self._port
                 )
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, OverflowError) as error:
             raise UpstreamError("connect") from error
         return connection
 

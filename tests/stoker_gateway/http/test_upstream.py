@@ -221,3 +221,29 @@ async def test_a_dropped_address_closes_its_idle_connections() -> None:
         assert connection.closing
         pools.drop("10.0.0.1:8000")
         pools.close()
+
+
+async def test_two_answers_to_one_request_make_a_connection_unusable() -> None:
+    async with pool_to(answering(OK + OK.replace(b"ok", b"no"))) as pool:
+        listener = await ask(pool)
+        assert (listener.pieces, listener.end) == ([b"ok"], "end")
+        assert pool.take_idle() is None
+
+
+async def test_an_answer_that_nobody_asked_for_makes_a_connection_unusable() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await asyncio.sleep(0.02)
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        await reader.read()
+
+    async with pool_to(script) as pool:
+        await ask(pool)
+        await asyncio.sleep(0.05)
+        assert pool.take_idle() is None
+
+
+async def test_a_port_beyond_all_ports_is_a_connect_failure() -> None:
+    with pytest.raises(UpstreamError, match="connect"):
+        await Pool("127.0.0.1:99999", 1).connect()
