@@ -78,12 +78,15 @@ def _count_failed(
     latest = failed[-1].failure
     uids = frozenset(pod.uid for pod in failed)
     final = any(pod.failure is not None and pod.failure.final for pod in failed)
-    if uids <= memory.pods and memory.failure is not None and latest is not None:
-        same = memory.failure.reason == latest.reason  # the kubelet's words alternate, ours stay
-        return replace(memory, failure=memory.failure if same else latest, pods=uids)
-    if not final:
-        return replace(memory, failure=latest, pods=uids)
+    if uids <= memory.pods or not final:
+        return replace(memory, failure=_first_words(memory.failure, latest), pods=uids)
     attempts = memory.attempts + 1
     return replace(
         memory, attempts=attempts, retry_at=now + backoff_s(attempts), failure=latest, pods=uids
     )
+
+
+def _first_words(known: Failure | None, latest: Failure | None) -> Failure | None:
+    """The kubelet alternates between the cause and "back-off"; what it said first says more."""
+    same = known is not None and latest is not None and known.reason == latest.reason
+    return known if same else latest

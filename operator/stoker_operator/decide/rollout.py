@@ -41,13 +41,15 @@ def plan_rollout(
     """The step from the pods seen towards `wanted` pods of the wanted template."""
     if wanted == 0 or observed.problem is not None:
         surplus = len(observed.live) - wanted
-        return Plan(delete=pick_victims(observed.live, surplus, observed.template))
+        return Plan(
+            delete=pick_victims(observed.live, surplus, observed.template, keep_ready=wanted)
+        )
     blocked = now < failures.retry_at and not count_ready(_current(observed))
     delete = _doomed(observed, wanted, blocked, failures, now)
     kept = [pod for pod in observed.live if pod not in delete]
     old = sum(pod.template != observed.template for pod in kept)
     surplus = len(kept) - wanted - (SURGE if old else 0)
-    delete += pick_victims(kept, surplus, observed.template)
+    delete += pick_victims(kept, surplus, observed.template, keep_ready=wanted)
     kept = [pod for pod in kept if pod not in delete]
     current = sum(pod.template == observed.template for pod in kept)
     room = 0 if blocked else min(wanted - current, wanted + SURGE - len(kept))
@@ -56,13 +58,21 @@ def plan_rollout(
     )
 
 
-def pick_victims(pods: Iterable[ObservedPod], count: int, template: str) -> tuple[ObservedPod, ...]:
-    """The pods missed least: of an old template, then the emptiest, not ready, the youngest."""
+def pick_victims(
+    pods: Iterable[ObservedPod], count: int, template: str, keep_ready: int = 0
+) -> tuple[ObservedPod, ...]:
+    """The pods missed least: of an old template, then the emptiest, not ready, the youngest.
+
+    At least `keep_ready` of those that answer are spared, where there are as many.
+    """
 
     def worth(pod: ObservedPod) -> tuple[bool, int, bool, float, str]:
         return (pod.template == template, pod.running, pod.ready, -pod.created_at, pod.name)
 
-    return tuple(sorted(pods, key=worth)[: max(0, count)])
+    ordered = sorted(pods, key=worth)
+    answering = [pod.uid for pod in ordered if pod.ready]
+    spared = answering[max(0, len(answering) - keep_ready) :]
+    return tuple(pod for pod in ordered if pod.uid not in spared)[: max(0, count)]
 
 
 def _current(observed: Observed) -> list[ObservedPod]:

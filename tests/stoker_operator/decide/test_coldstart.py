@@ -1,0 +1,71 @@
+"""What a wake cost, and what the next one is taken to cost."""
+
+from __future__ import annotations
+
+import pytest
+
+from stoker_operator.decide.coldstart import (
+    REMEMBERED,
+    ColdStartHistory,
+    derive_cold_start,
+    estimate_cold_start_s,
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "seconds"),
+    [
+        ("hf://org/Qwen2.5-0.5B-Instruct", 15),
+        ("hf://HuggingFaceTB/SmolLM2-135M", 15),
+        ("hf://org/Mistral-7B-v0.3", 15),
+        ("pvc://models/llama-3.1-8b", 25),
+        ("hf://org/Llama-2-13b-hf", 25),
+        ("hf://org/Llama-3.3-70B-Instruct@abc", 60),
+        ("hf://org/Llama-3.1-405B", 30),
+        ("pvc://models/tiny-chat", 30),
+    ],
+)
+def test_guesses_by_the_size_in_the_name(model: str, seconds: float) -> None:
+    assert estimate_cold_start_s(ColdStartHistory(), model) == seconds
+
+
+def test_what_was_measured_replaces_the_guess() -> None:
+    history = ColdStartHistory()
+    for total in (9.0, 2.0, 3.0):
+        history = history.with_total(total)
+    assert estimate_cold_start_s(history, "hf://org/Llama-70B") == 3.0
+
+
+def test_forgets_wakes_of_long_ago() -> None:
+    history = ColdStartHistory()
+    for total in range(REMEMBERED + 5):
+        history = history.with_total(float(total))
+    assert len(history.totals_s) == REMEMBERED
+    assert history.totals_s[0] == 5.0
+
+
+def test_each_phase_lasts_from_the_end_of_the_one_before() -> None:
+    instants = {
+        "decided": 100.01,
+        "scheduled": 100.03,
+        "container": 100.5,
+        "imports": 101.8,
+        "weights": 102.0,
+        "firstToken": 102.2,
+    }
+    cold = derive_cold_start(100.0, instants)
+    assert cold.total == 2.2
+    assert cold.path == "fresh"
+    assert cold.phases.model_dump(exclude_none=True) == {
+        "decided": 0.01,
+        "scheduled": 0.02,
+        "container": 0.47,
+        "imports": 1.3,
+        "weights": 0.2,
+        "first_token": 0.2,
+    }
+
+
+def test_a_clock_that_is_behind_makes_no_phase_negative() -> None:
+    cold = derive_cold_start(100.0, {"decided": 100.2, "container": 100.1, "weights": 101.0})
+    assert (cold.phases.container, cold.phases.weights, cold.total) == (0.0, 0.8, 1.0)

@@ -1,0 +1,42 @@
+"""What keeps pods from being made, named by field and value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stoker_operator.decide.problem import derive_problem
+from support.builders import make_llm
+
+CLAIMS = {"models"}
+
+
+def test_a_claim_that_exists_is_no_problem() -> None:
+    assert derive_problem(make_llm(), CLAIMS) is None
+    assert derive_problem(make_llm(resources={"gpus": 1}), CLAIMS) is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "words"),
+    [
+        ({"model": {"source": "hf://org/x"}}, "SourceUnsupported", ["hf://org/x", "pvc://"]),
+        ({"model": {"source": "s3://bucket/x"}}, "SourceUnsupported", ["s3://bucket/x"]),
+        ({"model": {"source": "https://h/x"}}, "SourceUnsupported", ["https://h/x"]),
+        ({"model": {"source": "pvc://other/x"}}, "ClaimNotFound", ["other", "namespace ns"]),
+        (
+            {"model": {"source": "pvc://models/x", "quantization": "Int4"}},
+            "FieldUnsupported",
+            ["spec.model.quantization Int4", "Auto or None"],
+        ),
+        ({"engine": {"kvCacheDtype": "FP8"}}, "FieldUnsupported", ["engine.kvCacheDtype FP8"]),
+        ({"resources": {"gpus": 4}}, "FieldUnsupported", ["spec.resources.gpus 4", "0 or 1"]),
+    ],
+)
+def test_names_the_field_the_value_and_the_remedy(
+    spec: dict[str, Any], reason: str, words: list[str]
+) -> None:
+    problem = derive_problem(make_llm(**spec), CLAIMS)
+    assert problem is not None
+    assert problem.reason == reason
+    assert all(word in problem.message for word in words)
