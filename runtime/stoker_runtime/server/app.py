@@ -46,7 +46,7 @@ class App:
         self._service = service
         self._routes = routes
         key = service.config.token or service.config.api_key
-        self._key = f"Bearer {key}".encode() if key else b""
+        self._key = key.encode()
 
     def screen(self, request: Request) -> Refusal | None:
         """Judge the head alone: key, path, method, media type, room."""
@@ -70,12 +70,18 @@ class App:
             path = f"{_MODELS}/"
         return self._routes.get(path)
 
+    def _knows_key(self, request: Request) -> bool:
+        given = request.headers.get("authorization", "").encode("latin-1")
+        scheme, _, key = given.partition(b" ")
+        return not self._key or (
+            scheme.lower() == b"bearer" and hmac.compare_digest(key, self._key)
+        )
+
     def _judge(self, request: Request) -> Refusal | None:
         route = self._find(request.path)
-        given = request.headers.get("authorization", "").encode("latin-1")
-        is_open = not self._key or (route is not None and route.open)
-        if not is_open and not hmac.compare_digest(given, self._key):
-            return refusal.unauthorized(bool(given))
+        is_open = route is not None and route.open
+        if not is_open and not self._knows_key(request):
+            return refusal.unauthorized("authorization" in request.headers)
         if route is None:
             return refusal.unknown_route(request.method, request.path[:200])
         allowed = ("GET", "HEAD") if route.method == "GET" else (route.method,)

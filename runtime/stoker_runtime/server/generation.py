@@ -87,6 +87,8 @@ class Choice:
         """What is new and sure; it is handed out once."""
         text, self._pending = self._pending, ""
         self._shown += len(text)
+        if not self._entries:
+            return Delta(text, [])
         done = self.finish_reason is not None
         sure = [entry for entry in self._entries if done or entry.offset < self._shown]
         self._entries = self._entries[len(sure) :]
@@ -129,6 +131,9 @@ class Generation:
     done: asyncio.Future[None]
     """Set when the last answer ended, or with `failure`."""
     prompt_tokens: int = 0
+    """Of all prompts, each counted once, however many answers it gets."""
+    num_per_prompt: int = 1
+    """Answers per prompt; those of one prompt stand side by side in `choices`."""
     on_progress: Callable[[], None] | None = None
     """Called once per engine step that brought something."""
     failure: Refusal | None = None
@@ -140,7 +145,11 @@ class Generation:
     @property
     def finished(self) -> bool:
         """No answer grows any more."""
-        return self.failure is not None or all(c.finish_reason is not None for c in self.choices)
+        if self.failure is None:
+            for choice in self.choices:
+                if choice.finish_reason is None:
+                    return False
+        return True
 
     @property
     def completion_tokens(self) -> int:
@@ -149,8 +158,13 @@ class Generation:
 
     @property
     def cached_tokens(self) -> int:
-        """Prompt tokens that were not computed again, by the best of the answers."""
-        return max(choice.num_cached_tokens for choice in self.choices)
+        """Prompt tokens that were not computed again.
+
+        Of a prompt's answers the least counts: the others found what the first had computed.
+        """
+        cached = [choice.num_cached_tokens for choice in self.choices]
+        n = self.num_per_prompt
+        return sum(min(cached[at : at + n]) for at in range(0, len(cached), n))
 
     def publish(self) -> None:
         """Show progress to whoever writes the answer."""

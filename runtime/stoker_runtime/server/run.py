@@ -33,6 +33,7 @@ from stoker_runtime.wire import Failed
 
 log = logging.getLogger(__name__)
 
+BACKLOG = 2048
 _TERMINATION_LOG = Path("/dev/termination-log")
 _LAST_ANNOUNCEMENT_S = 0.5
 _ENGINE_END_S = 1.0
@@ -93,7 +94,7 @@ class _Server:
 
     async def _listen(self, app: App, sock: socket.socket) -> HttpServer:
         server = HttpServer(app, Limits(body_bytes=self._config.max_body_bytes))
-        await asyncio.get_running_loop().create_server(server, sock=sock)
+        await asyncio.get_running_loop().create_server(server, sock=sock, backlog=BACKLOG)
         log.info("listening on port %s", sock.getsockname()[1])
         return server
 

@@ -28,8 +28,10 @@ from stoker_runtime.server.stream import EventStream
 from stoker_runtime.server.texts import Texts
 from stoker_runtime.wire import Loaded
 
-_THREAD_BYTES = 64 << 10
-"""Bodies above this size are tokenised in a thread, so that running streams do not wait."""
+_THREAD_BYTES = 8 << 10
+"""Bodies above this size (some 3 ms) are tokenised in a thread, so that streams do not wait."""
+KEEP_ALIVE_S = 15.0
+"""A stream that had nothing to say for so long sends a comment; proxies cut silent ones."""
 _MAX_WAITING = 1024
 """Sequences that may wait when no gateway does the waiting."""
 _json = msgspec.json.Encoder().encode
@@ -88,6 +90,7 @@ class Service:
             arrived_at=arrived_at,
             done=asyncio.get_running_loop().create_future(),
             prompt_tokens=sum(map(len, prompts)),
+            num_per_prompt=ask.n,
         )
         await self._run(exchange, generation, sequences, self._plan_answer(ask, texts))
 
@@ -98,11 +101,13 @@ class Service:
         sequences: list[tuple[list[int], SamplingParams]],
         plan: AnswerPlan,
     ) -> None:
-        if plan.stream:
-            generation.on_progress = EventStream(exchange, generation, plan).flush
-            exchange.on_writable = generation.on_progress
+        stream = EventStream(exchange, generation, plan) if plan.stream else None
+        if stream:
+            generation.on_progress = exchange.on_writable = stream.flush
         try:
             self.engine.submit(generation, sequences)
+            while stream and not await _is_done_within(generation, KEEP_ALIVE_S):
+                stream.keep_alive()
             await generation.done
             if generation.failure:
                 self.metrics.count_refusal(generation.failure.code or "")
@@ -136,6 +141,11 @@ class Service:
             include_usage=ask.include_usage,
             continuous_usage=ask.continuous_usage,
         )
+
+
+async def _is_done_within(generation: Generation, seconds: float) -> bool:
+    done, _ = await asyncio.wait((generation.done,), timeout=seconds)
+    return bool(done)
 
 
 def _rules(ask: Ask) -> TextRules:

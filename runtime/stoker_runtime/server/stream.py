@@ -15,6 +15,7 @@ from stoker_runtime.server.payload import FINGERPRINT, AnswerPlan, Json, render_
 
 _json = msgspec.json.Encoder().encode
 _DONE = b"data: [DONE]\n\n"
+_COMMENT = b": keep-alive\n\n"
 _ROLE = b'"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]'
 
 
@@ -28,6 +29,8 @@ class EventStream:
         self._plan = plan
         self._unended = list(generation.choices)
         self._opened = False
+        self._silent = True
+        """Nothing was written since the last `keep_alive`."""
         kind = "chat.completion.chunk" if plan.is_chat else "text_completion"
         common: Json = {"id": plan.id, "object": kind, "created": plan.created}
         common |= {"model": plan.model, "system_fingerprint": FINGERPRINT}
@@ -55,7 +58,15 @@ class EventStream:
                 parts.append(self._common + b',"choices":[],"usage":' + counts + b"}\n\n")
             exchange.end(b"".join(parts) + _DONE)
         elif parts:
+            self._silent = False
             exchange.write(b"".join(parts))
+
+    def keep_alive(self) -> None:
+        """Called now and then: say something if nothing was said since the last call."""
+        if self._silent and not self._exchange.ended and not self._exchange.paused:
+            head = [] if self._opened else self._open()
+            self._exchange.write(b"".join(head) + _COMMENT)
+        self._silent = True
 
     def _open(self) -> list[bytes]:
         """The head, and what comes before the first token: the roles, or the echoed prompts."""

@@ -31,13 +31,18 @@ def test_ready_tells_the_slots(server: RuntimeServer) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    ["", "Bearer", "Bearer wrong", "secret", "bearer secret", "Bearer secret,", "Basic secret"],
+    ["", "Bearer", "Bearer wrong", "secret", "Bearer  secret", "Bearer secret,", "Basic secret"],
 )
 def test_a_wrong_key_is_refused(server: RuntimeServer, given: str) -> None:
     answer = server.request("GET", "/v1/models", headers={"authorization": given})
     assert answer.status == 401
     assert answer.error["code"] == "invalid_api_key"
     assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_the_schemes_case_does_not_matter(server: RuntimeServer) -> None:
+    answer = server.request("GET", "/v1/models", headers={"authorization": "bearer secret"})
+    assert answer.status == 200
 
 
 @pytest.mark.parametrize(

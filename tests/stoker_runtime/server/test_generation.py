@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import pairwise
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker_runtime.server.generation import Choice, TextRules
+from stoker_runtime.server.generation import Choice, Generation, TextRules
 from stoker_runtime.wire import Output, TokenLogprob
 
 END = 256
@@ -114,6 +115,20 @@ def test_the_most_cached_tokens_ever_said_count() -> None:
     for cached in (16, 0):
         choice.feed(Output("1", [97], None, cached))
     assert choice.num_cached_tokens == 16
+
+
+@pytest.mark.parametrize(
+    ("cached", "per_prompt", "counted"),
+    [([0, 16], 1, 16), ([0, 16], 2, 0), ([16, 32, 0, 8], 2, 16)],
+)
+async def test_cached_tokens_of_a_prompt_are_those_of_its_first_answer(
+    cached: list[int], per_prompt: int, counted: int
+) -> None:
+    choices = [Choice(at, Letters(), TextRules()) for at in range(len(cached))]
+    for choice, number in zip(choices, cached, strict=True):
+        choice.feed(Output("1", [97], None, number))
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    assert Generation(choices, 0, done, 99, per_prompt).cached_tokens == counted
 
 
 def test_nothing_is_added_after_the_end() -> None:
