@@ -240,8 +240,6 @@ class Backends:
             self._remove_pod(key, name)
 
     def _ready(self, lane: Lane, pod: Pod, address: str, slots: int) -> None:
-        if pod.leaving:
-            return
         self._stop_probe(pod)
         pod.address = address
         pod.slots = max(slots, 1)
