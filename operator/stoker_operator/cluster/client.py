@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import aiohttp
@@ -31,6 +32,18 @@ MERGE = "application/merge-patch+json"
 JSON = "application/json"
 
 Query = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call of the API."""
+
+    method: str
+    path: str
+    query: Query = ()
+    body: Any = None
+    content_type: str = JSON
+    timeout_s: float = TIMEOUT_S
 
 
 class Cluster(Protocol):
@@ -67,13 +80,11 @@ class KubeCluster:
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """See `Cluster`."""
-        query = (("fieldManager", names.FIELD_MANAGER), ("force", "true"))
-        return await self._write("PATCH", manifest, query=query, content_type=APPLY)
+        return await self._write(manifest, APPLY)
 
     async def apply_status(self, manifest: Manifest) -> Manifest:
         """See `Cluster`."""
-        query = (("fieldManager", names.FIELD_MANAGER), ("force", "true"))
-        return await self._write("PATCH", manifest, "/status", query, APPLY)
+        return await self._write(manifest, APPLY, "/status")
 
     async def annotate(
         self, kind: str, metadata: Manifest, annotations: dict[str, str | None]
@@ -81,8 +92,7 @@ class KubeCluster:
         """See `Cluster`. A merge patch: applying would take back what is not in it."""
         meta = {key: metadata[key] for key in ("name", "namespace", "uid")}
         manifest = {"kind": kind, "metadata": meta | {"annotations": annotations}}
-        query = (("fieldManager", names.FIELD_MANAGER),)
-        return await self._write("PATCH", manifest, query=query, content_type=MERGE)
+        return await self._write(manifest, MERGE)
 
     async def delete(self, kind: str, metadata: Manifest) -> Manifest:
         """See `Cluster`."""
@@ -90,7 +100,7 @@ class KubeCluster:
         self._check_lease()
         path = path_of(kind, metadata["namespace"], metadata["name"])
         WRITES.labels(kind, "delete").inc()
-        return await self.request("DELETE", path, body=options)
+        return await self.call(Request("DELETE", path, body=options))
 
     async def create(self, manifest: Manifest) -> Manifest:
         """See `Cluster`."""
@@ -98,15 +108,15 @@ class KubeCluster:
         kind = manifest["kind"]
         WRITES.labels(kind, "create").inc()
         path = path_of(kind, manifest["metadata"]["namespace"])
-        return await self.request("POST", path, body=manifest)
+        return await self.call(Request("POST", path, body=manifest))
 
     async def list(self, kind: str, namespace: str = "", query: Query = ()) -> Manifest:
         """A whole list, no older than the call."""
-        return await self.request("GET", path_of(kind, namespace), query)
+        return await self.call(Request("GET", path_of(kind, namespace), query))
 
     async def read(self, kind: str, namespace: str, name: str) -> Manifest:
         """One object."""
-        return await self.request("GET", path_of(kind, namespace, name))
+        return await self.call(Request("GET", path_of(kind, namespace, name)))
 
     async def watch(
         self, kind: str, namespace: str, query: Query = ()
@@ -115,12 +125,13 @@ class KubeCluster:
 
         The first item is the list itself, so that the caller can drop what is gone.
         """
-        listed = await self.request("GET", path_of(kind, namespace), query)
+        listed = await self.list(kind, namespace, query)
         yield "LISTED", listed
         since = (("watch", "true"), ("resourceVersion", listed["metadata"]["resourceVersion"]))
         period = (("timeoutSeconds", str(WATCH_S)),)
         path = path_of(kind, namespace)
-        response = await self._open("GET", path, query + since + period, timeout_s=WATCH_S + 10)
+        follow = Request("GET", path, query + since + period, timeout_s=WATCH_S + 10)
+        response = await self._open(follow)
         try:
             async for line in response.content:
                 event = json.loads(line)
@@ -133,69 +144,50 @@ class KubeCluster:
             response.close()
 
     async def _write(
-        self,
-        method: str,
-        manifest: Manifest,
-        subresource: str = "",
-        query: Query = (),
-        content_type: str = JSON,
+        self, manifest: Manifest, content_type: str, subresource: str = ""
     ) -> Manifest:
         self._check_lease()
         metadata = manifest["metadata"]
         path = path_of(manifest["kind"], metadata["namespace"], metadata["name"]) + subresource
+        query: Query = (("fieldManager", names.FIELD_MANAGER),)
+        if content_type == APPLY:
+            query += (("force", "true"),)
         WRITES.labels(manifest["kind"], "apply" if content_type == APPLY else "patch").inc()
-        return await self.request(method, path, query, manifest, content_type)
+        return await self.call(Request("PATCH", path, query, manifest, content_type))
 
     def _check_lease(self) -> None:
         if not self._may_write():
             raise LeaseLost("this process does not lead")
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        query: Query = (),
-        body: Any = None,
-        content_type: str = JSON,
-        timeout_s: float = TIMEOUT_S,
-    ) -> Manifest:
+    async def call(self, request: Request) -> Manifest:
         """One call, and its JSON answer. Raises `ClusterError`."""
-        response = await self._open(method, path, query, body, content_type, timeout_s)
+        response = await self._open(request)
         try:
             document: Manifest = json.loads(await response.read())
             return document
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise ClusterError(f"{method} {path}: {error!r}") from error
+            raise ClusterError(f"{request.method} {request.path}: {error!r}") from error
         finally:
             response.release()
 
-    async def _open(
-        self,
-        method: str,
-        path: str,
-        query: Query = (),
-        body: Any = None,
-        content_type: str = JSON,
-        timeout_s: float = TIMEOUT_S,
-    ) -> aiohttp.ClientResponse:
-        headers = {"Accept": JSON, "Content-Type": content_type}
+    async def _open(self, request: Request) -> aiohttp.ClientResponse:
         verb, url, headers, payload, _ = await self._api.param_serialize(
-            method,
-            path,
-            query_params=list(query),
-            header_params=headers,
-            body=body,
+            request.method,
+            request.path,
+            query_params=list(request.query),
+            header_params={"Accept": JSON, "Content-Type": request.content_type},
+            body=request.body,
             auth_settings=["BearerToken"],
         )
-        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        timeout = aiohttp.ClientTimeout(total=request.timeout_s)
         try:
             answer = await self._api.call_api(verb, url, headers, payload, _request_timeout=timeout)
             response: aiohttp.ClientResponse = answer.response
             if response.status >= 300:
-                raise _refusal(method, path, response.status, await response.text())
+                raise _refusal(request, response.status, await response.text())
             return response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ClusterError(f"{method} {path}: {error!r}") from error
+            raise ClusterError(f"{request.method} {request.path}: {error!r}") from error
 
 
 async def connect(may_write: Callable[[], bool], kubeconfig: str | None = None) -> KubeCluster:
@@ -226,11 +218,11 @@ async def _load_kubeconfig(configuration: Configuration, path: str | None) -> No
         raise ClusterError(message) from error
 
 
-def _refusal(method: str, path: str, status: int, text: str) -> ClusterError:
+def _refusal(request: Request, status: int, text: str) -> ClusterError:
     try:
         message = json.loads(text).get("message", text)
     except ValueError:
         message = text[:500]
     kinds = {404: NotFound, 409: Conflict, 410: Conflict, 400: Rejected, 403: Rejected}
     kind = kinds.get(status, Rejected if status == 422 else ClusterError)
-    return kind(f"{method} {path}: {status} {message}", status)
+    return kind(f"{request.method} {request.path}: {status} {message}", status)

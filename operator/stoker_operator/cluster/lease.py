@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
 
-from stoker_operator.cluster.client import KubeCluster
+from stoker_operator.cluster.client import KubeCluster, Request
 from stoker_operator.cluster.kinds import Manifest, path_of, version_of
 from stoker_operator.errors import ClusterError, Conflict, NotFound
 from stoker_operator.metrics import LEADER, WRITES
@@ -119,7 +119,7 @@ class Lease:
                 manifest = self._stamped(fresh | {"metadata": metadata, "spec": {}})
                 path = path_of("Lease", self._namespace)
                 WRITES.labels("Lease", "create").inc()
-                self._manifest = await cluster.request("POST", path, body=manifest)
+                self._manifest = await cluster.call(Request("POST", path, body=manifest))
             else:
                 self._manifest = await self._put(cluster, self._stamped(self._manifest))
         except (Conflict, NotFound):
@@ -151,7 +151,7 @@ class Lease:
         WRITES.labels("Lease", "update").inc()
         path = path_of("Lease", self._namespace, self._name)
         timeout_s = self._duration_s / 3
-        return await cluster.request("PUT", path, body=manifest, timeout_s=timeout_s)
+        return await cluster.call(Request("PUT", path, body=manifest, timeout_s=timeout_s))
 
     def _stamped(self, manifest: Manifest) -> Manifest:
         """The Lease as it reads when we hold it from now on."""
