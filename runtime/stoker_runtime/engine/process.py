@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from stoker_runtime.config import Config, parse_config
+from stoker_runtime.engine.imports import import_torch
 from stoker_runtime.engine.link import Link
 from stoker_runtime.engine.loading import prepare
 from stoker_runtime.engine.machine import observe_machine
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _READING_THREADS = 4
+_PLAIN_IMPORTS = "_STOKER_PLAIN_IMPORTS"
 _HEARTBEAT_S = 1.0
 _STATS_S = 0.25
 
@@ -71,7 +73,8 @@ def load(config: Config, link: Link) -> Engine:
     # Idle worker threads sleep instead of spinning: where others want the processors too, spinning
     # made the first token 50 times slower. libgomp reads this when torch loads it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from stoker_runtime.engine import assembly  # imports torch, while the threads read
+    _import_torch()
+    from stoker_runtime.engine import assembly  # not before: it imports torch
 
     _report_phase(link, "imports")
     model = assembly.build_model(recipe, reader.wait())
@@ -81,6 +84,20 @@ def load(config: Config, link: Link) -> Engine:
     _report_phase(link, "firstToken")
     link.send(loaded)
     return engine
+
+
+def _import_torch() -> None:
+    """The quick way; a torch that won't have it is imported whole, after a new start."""
+    if os.environ.get(_PLAIN_IMPORTS):
+        return
+    try:
+        import_torch()
+    except (ImportError, AttributeError) as error:
+        log.warning(
+            "torch can't be imported in parts, starting again to import it whole: %s", error
+        )
+        os.environ[_PLAIN_IMPORTS] = "1"
+        os.execv(sys.executable, [sys.executable, "-m", "stoker_runtime.engine", *sys.argv[1:]])
 
 
 class Loop:
