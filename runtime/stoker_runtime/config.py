@@ -70,8 +70,8 @@ class Config:
     """This pod's address, for announcements."""
     max_body_bytes: int = 8 << 20
     """Largest request body; about two million tokens of text."""
-    drain_deadline_s: int = 600
-    """How long running requests may go on after SIGTERM before they are cut."""
+    drain_deadline_s: int = 595
+    """How long running requests may go on after SIGTERM; a little less than the pod's grace."""
     log_format: str = "text"
     """text or json."""
 

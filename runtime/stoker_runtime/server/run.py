@@ -150,5 +150,6 @@ class _Server:
                 server.close_idle()
             await asyncio.sleep(_TICK_S)
         process = self._start.engine
-        if not await asyncio.to_thread(process.wait, _ENGINE_END_S):
+        seconds = _ENGINE_END_S if self._lifecycle.loaded else 0.0  # one that loads hears nothing
+        if not await asyncio.to_thread(process.wait, seconds):
             process.kill()
