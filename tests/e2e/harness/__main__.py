@@ -8,7 +8,7 @@ import argparse
 import sys
 
 from e2e.harness.images import ensure_image, ensure_stub
-from e2e.harness.provider import make_provider
+from e2e.harness.provider import choose, make_provider
 from e2e.harness.report import say
 from e2e.harness.settings import HarnessError, Settings
 from e2e.harness.toolchain import tools
@@ -35,7 +35,6 @@ def _run(command: str, settings: Settings, *, gpu: bool) -> str:
             return f"export KUBECONFIG={provider.up()}"
         case "down":
             provider.down()
-            return provider.status()
         case "images":
             names = [ensure_image(settings, "stoker"), ensure_image(settings, "cpu")]
             names += [ensure_image(settings, "gpu")] if gpu else []
@@ -44,7 +43,8 @@ def _run(command: str, settings: Settings, *, gpu: bool) -> str:
             found = tools(settings.cache, ["kubectl", "helm"])
             folders = ":".join(str(program.parent) for program in found.values())
             return f"export KUBECONFIG={settings.kubeconfig} PATH={folders}:$PATH"
-    return provider.status()
+    state = "up" if provider.runs() else "down"
+    return f"{choose(settings)} cluster {settings.name}: {state}"
 
 
 if __name__ == "__main__":

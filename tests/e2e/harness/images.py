@@ -98,6 +98,8 @@ def ensure_image(settings: Settings, target: Target) -> str:
     """The name of an image made from the checkout as it is, built first when that is new."""
     product = PRODUCTS[target]
     name = product.name()
+    if _exists(settings, name):
+        return name
     with locked(settings.cache / "images.lock"):
         if not _exists(settings, name):
             with timed(f"building {name}"):
@@ -111,9 +113,9 @@ def ensure_stub(settings: Settings) -> str:
     """The name of the stub runtime's image."""
     program = tool(settings.cache, "stoker-stub")
     name = f"{_PREFIX}/stoker-stub:{program.parent.name.rsplit('-', 1)[1]}"
-    with locked(settings.cache / "images.lock"):
-        layout = Layout(settings.cache / "images")
-        if not layout.has(name):
+    layout = Layout(settings.cache / "images")
+    if not layout.has(name):
+        with locked(settings.cache / "images.lock"):
             layout.add_scratch(name, Scratch(program, "/stoker-stub", ports=(8000, 8001)))
     return name
 

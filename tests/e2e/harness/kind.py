@@ -36,7 +36,7 @@ class KindProvider:
     def up(self) -> Path:
         """Create the cluster unless it runs."""
         with locked(self.settings.cache / "clusters" / "kind.lock"):
-            if not self._runs():
+            if not self.runs():
                 self.settings.cluster_dir.mkdir(parents=True, exist_ok=True)
                 with timed(f"creating the kind cluster {self.settings.name}"):
                     config = ["--config", str(self._write_config()), "--wait", "180s"]
@@ -52,9 +52,9 @@ class KindProvider:
         with locked(self.settings.cache / "clusters" / "kind.lock"):
             self._kind("delete", "cluster", *self._named)
 
-    def status(self) -> str:
-        """Whether it runs."""
-        return f"kind cluster {self.settings.name}: {'up' if self._runs() else 'down'}"
+    def runs(self) -> bool:
+        """Whether kind lists it."""
+        return self.settings.name in self._kind("get", "clusters").split()
 
     def load_image(self, name: str) -> None:
         """Copy an image into the node: from the image folder, else from the Docker engine."""
@@ -82,9 +82,6 @@ class KindProvider:
     @property
     def _kubectl(self) -> Kubectl:
         return Kubectl(tool(self.settings.cache, "kubectl"), self.settings.kubeconfig)
-
-    def _runs(self) -> bool:
-        return self.settings.name in self._kind("get", "clusters").split()
 
     def _images_of_node(self) -> list[str]:
         node = f"{self.settings.name}-control-plane"

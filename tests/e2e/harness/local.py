@@ -69,12 +69,9 @@ class LocalProvider:
         with self._alone():
             self._remove()
 
-    def status(self) -> str:
-        """Whether it runs and where."""
-        init = namespaces.find_init(self._folder)
-        if not init:
-            return f"local cluster {self.settings.name}: down"
-        return f"local cluster {self.settings.name}: up, node {self._plan.node_ip}, process {init}"
+    def runs(self) -> bool:
+        """Whether the node's first process lives."""
+        return bool(namespaces.find_init(self._folder))
 
     def load_image(self, name: str) -> None:
         """Import an image of the harness' image folder; blobs that containerd has do not travel."""
@@ -184,7 +181,8 @@ class LocalProvider:
         wait_until(self._containerd_serves, "containerd", 30, (containerd,))
         layout = Layout(self.settings.cache / "images")
         if not layout.has(name):
-            layout.add_scratch(name, Scratch(program, "/pause"))
+            with locked(self.settings.cache / "images.lock"):
+                layout.add_scratch(name, Scratch(program, "/pause"))
         self.load_image(name)
 
     def _containerd_serves(self) -> bool:

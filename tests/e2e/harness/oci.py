@@ -10,6 +10,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import tarfile
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -63,17 +64,41 @@ class Layout:
             },
             "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
         }
+        self._add(name, self._put(json.dumps(config).encode()), [layer])
+
+    def add_docker_archive(self, name: str, stream: IO[bytes]) -> None:
+        """Add the image that `docker save` or `buildah push docker-archive:` writes.
+
+        Layers come as files named by their hash, so those that are here already are skipped.
+        """
+        manifest: dict[str, Any] = {}
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            for member in archive:
+                content = archive.extractfile(member) if member.isfile() else None
+                if content is None:
+                    continue
+                if member.name == "manifest.json":
+                    manifest = json.load(content)[0]
+                elif "/" not in member.name and member.name != "repositories":
+                    self._store(f"sha256:{member.name.split('.')[0]}", content)
+        config, *layers = (
+            self._descriptor(f"sha256:{file.split('.')[0]}")
+            for file in [manifest["Config"], *manifest["Layers"]]
+        )
+        self._add(name, config, layers)
+
+    def _add(self, name: str, config: dict[str, Any], layers: list[dict[str, Any]]) -> None:
+        """Name an image whose blobs are stored."""
         manifest = {
             "schemaVersion": 2,
             "mediaType": _MANIFEST_TYPE,
-            "config": {**self._put(json.dumps(config).encode()), "mediaType": _CONFIG_TYPE},
-            "layers": [{**layer, "mediaType": _LAYER_TYPE}],
+            "config": {**config, "mediaType": _CONFIG_TYPE},
+            "layers": [{**layer, "mediaType": _LAYER_TYPE} for layer in layers],
         }
         descriptor = self._put(json.dumps(manifest).encode())
         entry = {**descriptor, "mediaType": _MANIFEST_TYPE, "annotations": {_NAME: name}}
-        self._write_index(
-            [*(e for e in self._entries() if e["annotations"] != {_NAME: name}), entry]
-        )
+        others = [one for one in self._entries() if one["annotations"].get(_NAME) != name]
+        self._write_index([*others, entry])
 
     def write_archive(self, name: str, out: IO[bytes], known: Collection[str] = ()) -> int:
         """Write the image as a tar stream without `known` digests; returns the bytes of blobs."""
@@ -114,8 +139,20 @@ class Layout:
 
     def _put(self, content: bytes) -> dict[str, Any]:
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        self._blob(digest).write_bytes(content)
-        return {"digest": digest, "size": len(content)}
+        self._store(digest, io.BytesIO(content))
+        return self._descriptor(digest)
+
+    def _store(self, digest: str, content: IO[bytes]) -> None:
+        """Keep a blob; a half-written one never gets its name."""
+        blob = self._blob(digest)
+        if not blob.exists():
+            partial = blob.with_suffix(".partial")
+            with partial.open("wb") as file:
+                shutil.copyfileobj(content, file, 1 << 20)
+            os.replace(partial, blob)
+
+    def _descriptor(self, digest: str) -> dict[str, Any]:
+        return {"digest": digest, "size": self._blob(digest).stat().st_size}
 
 
 def scratch_layer(image: Scratch) -> bytes:

@@ -39,8 +39,8 @@ class Provider(Protocol):
     def down(self) -> None:
         """Remove all that `up` made; does nothing when there is nothing."""
 
-    def status(self) -> str:
-        """One line: does it run, and where."""
+    def runs(self) -> bool:
+        """Whether the cluster is there."""
 
     def load_image(self, name: str) -> None:
         """Make an image of the harness available to pods; quick when the node has it."""
