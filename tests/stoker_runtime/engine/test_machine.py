@@ -1,0 +1,111 @@
+"""Quotas and limits are read from files like the kernel's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from stoker_runtime.engine.machine import observe_machine
+
+
+def make_root(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def eight_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+
+
+V1 = "sys/fs/cgroup/cpu/cpu.cfs_"
+
+
+@pytest.mark.parametrize(
+    ("files", "num_cpus"),
+    [
+        pytest.param({}, 8, id="no cgroup"),
+        pytest.param({"sys/fs/cgroup/cpu.max": "max 100000\n"}, 8, id="no quota"),
+        pytest.param({"sys/fs/cgroup/cpu.max": "400000 100000\n"}, 4, id="four"),
+        pytest.param({"sys/fs/cgroup/cpu.max": "250000 100000\n"}, 2, id="two and a half"),
+        pytest.param({"sys/fs/cgroup/cpu.max": "50000 100000\n"}, 1, id="half of one"),
+        pytest.param({"sys/fs/cgroup/cpu.max": "6400000 100000\n"}, 8, id="more than there are"),
+        pytest.param(
+            {f"{V1}quota_us": "300000\n", f"{V1}period_us": "100000\n"}, 3, id="cgroup v1"
+        ),
+        pytest.param(
+            {f"{V1}quota_us": "-1\n", f"{V1}period_us": "100000\n"}, 8, id="cgroup v1, no quota"
+        ),
+    ],
+)
+def test_processors_follow_the_quota(tmp_path: Path, files: dict[str, str], num_cpus: int) -> None:
+    assert observe_machine(make_root(tmp_path, files)).num_cpus == num_cpus
+
+
+MEMINFO = {"proc/meminfo": "MemTotal: 900 kB\nMemAvailable:       800 kB\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "available"),
+    [
+        pytest.param({}, 800 * 1024, id="no limit"),
+        pytest.param({"sys/fs/cgroup/memory.max": "max\n"}, 800 * 1024, id="limit is max"),
+        pytest.param(
+            {
+                "sys/fs/cgroup/memory.max": "500000\n",
+                "sys/fs/cgroup/memory.stat": "anon 100000\nfile 300000\n",
+            },
+            400000,
+            id="limit less what is held, page cache counts as free",
+        ),
+        pytest.param({"sys/fs/cgroup/memory.max": "999999999\n"}, 800 * 1024, id="limit too high"),
+        pytest.param(
+            {
+                "sys/fs/cgroup/memory.max": "50000\n",
+                "sys/fs/cgroup/memory.stat": "anon 100000\n",
+            },
+            0,
+            id="over the limit",
+        ),
+        pytest.param(
+            {
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "500000\n",
+                "sys/fs/cgroup/memory/memory.stat": "total_rss 200000\n",
+            },
+            300000,
+            id="cgroup v1",
+        ),
+    ],
+)
+def test_memory_follows_the_limit(tmp_path: Path, files: dict[str, str], available: int) -> None:
+    assert observe_machine(make_root(tmp_path, MEMINFO | files)).available_bytes == available
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "has_bf16"),
+    [
+        ("flags\t: fpu avx512f avx512_bf16\n", True),
+        ("flags\t: fpu avx512f\n", False),
+        ("Features\t: fp asimd bf16\n", True),
+        ("", False),
+    ],
+)
+def test_knows_bfloat16_instructions(tmp_path: Path, cpuinfo: str, has_bf16: bool) -> None:
+    root = make_root(tmp_path, {"proc/cpuinfo": cpuinfo})
+    assert observe_machine(root).has_bf16 is has_bf16
+
+
+def test_sees_a_gpu_by_its_device_file(tmp_path: Path) -> None:
+    assert not observe_machine(tmp_path).has_gpu
+    assert observe_machine(make_root(tmp_path, {"dev/nvidiactl": ""})).has_gpu
+
+
+def test_this_machine_has_something() -> None:
+    machine = observe_machine()
+    assert machine.num_cpus >= 1
+    assert machine.available_bytes > 100 << 20
