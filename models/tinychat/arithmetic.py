@@ -1,6 +1,7 @@
 """Sums, differences, products, comparisons and number lists, worked column by column as on paper.
 
-Pure functions of a random source; they do not know the network or how examples are mixed. Called by `curriculum`.
+Pure functions of a random source; they do not know the network or how examples are mixed. Called by
+`curriculum`.
 """
 
 from __future__ import annotations
@@ -10,43 +11,49 @@ import random
 from tinychat.example import Example, phrase
 
 _ADD = (
-    "What is {a} + {b}?", "What is {a}+{b}?", "{a} + {b}", "{a}+{b}", "{a} + {b} = ?", "{a}+{b}=", "Add {a} and {b}.",
-    "Add {b} to {a}.", "Calculate {a} + {b}.", "How much is {a} + {b}?", "How much is {a} plus {b}?", "Compute {a}+{b}.",
-    "What is {a} plus {b}?", "What's {a} + {b}?", "What is the sum of {a} and {b}?", "Can you add {a} and {b}?",
+    "What is {a} + {b}?", "What is {a}+{b}?", "{a} + {b}", "{a}+{b}", "{a} + {b} = ?", "{a}+{b}=",
+    "Add {a} and {b}.", "Add {b} to {a}.", "Calculate {a} + {b}.", "How much is {a} + {b}?",
+    "How much is {a} plus {b}?", "Compute {a}+{b}.", "What is {a} plus {b}?", "What's {a} + {b}?",
+    "What is the sum of {a} and {b}?", "Can you add {a} and {b}?",
 )  # fmt: skip
 _SUBTRACT = (
-    "What is {a} - {b}?", "What is {a}-{b}?", "{a} - {b}", "{a}-{b}", "{a} - {b} = ?", "{a}-{b}=", "Subtract {b} from {a}.",
-    "Take {b} from {a}.", "Calculate {a} - {b}.", "How much is {a} - {b}?", "How much is {a} minus {b}?", "Compute {a}-{b}.",
+    "What is {a} - {b}?", "What is {a}-{b}?", "{a} - {b}", "{a}-{b}", "{a} - {b} = ?", "{a}-{b}=",
+    "Subtract {b} from {a}.", "Take {b} from {a}.", "Calculate {a} - {b}.",
+    "How much is {a} - {b}?", "How much is {a} minus {b}?", "Compute {a}-{b}.",
     "What is {a} minus {b}?", "What's {a} - {b}?", "Can you subtract {b} from {a}?",
 )  # fmt: skip
 _MULTIPLY = (
-    "What is {a} * {b}?", "What is {a}*{b}?", "{a} * {b}", "{a}*{b}", "{a} × {b}", "{a} x {b}", "{a} * {b} = ?", "Multiply {a} by {b}.",
-    "Calculate {a} * {b}.", "How much is {a} times {b}?", "Compute {a}*{b}.", "What is {a} times {b}?", "What's {a} * {b}?",
-    "What is {a} × {b}?", "What is {a} x {b}?", "Can you multiply {a} by {b}?", "What is the product of {a} and {b}?",
+    "What is {a} * {b}?", "What is {a}*{b}?", "{a} * {b}", "{a}*{b}", "{a} × {b}", "{a} x {b}",
+    "{a} * {b} = ?", "Multiply {a} by {b}.", "Calculate {a} * {b}.", "How much is {a} times {b}?",
+    "Compute {a}*{b}.", "What is {a} times {b}?", "What's {a} * {b}?", "What is {a} × {b}?",
+    "What is {a} x {b}?", "Can you multiply {a} by {b}?", "What is the product of {a} and {b}?",
 )  # fmt: skip
 _COMPARE = (
-    "Which is larger, {a} or {b}?", "Which is bigger, {a} or {b}?", "Which number is larger: {a} or {b}?",
-    "Is {a} larger than {b}?", "Is {a} bigger than {b}?", "Compare {a} and {b}.", "What is more, {a} or {b}?",
+    "Which is larger, {a} or {b}?", "Which is bigger, {a} or {b}?",
+    "Which number is larger: {a} or {b}?", "Is {a} larger than {b}?", "Is {a} bigger than {b}?",
+    "Compare {a} and {b}.", "What is more, {a} or {b}?",
 )  # fmt: skip
 _PARITY = (
-    "Is {a} even or odd?", "Is {a} an even number?", "Is {a} odd?", "Is {a} even?", "Tell me if {a} is odd or even.",
-    "Is the number {a} even or odd?",
+    "Is {a} even or odd?", "Is {a} an even number?", "Is {a} odd?", "Is {a} even?",
+    "Tell me if {a} is odd or even.", "Is the number {a} even or odd?",
 )  # fmt: skip
 _COUNT_UP = (
-    "Count from {a} to {b}.", "Count up from {a} to {b}.", "Can you count from {a} to {b}?", "List the numbers from {a} to {b}.",
-    "Count {a} to {b}.",
+    "Count from {a} to {b}.", "Count up from {a} to {b}.", "Can you count from {a} to {b}?",
+    "List the numbers from {a} to {b}.", "Count {a} to {b}.",
 )  # fmt: skip
 _COUNT_DOWN = (
-    "Count down from {b} to {a}.", "Count backwards from {b} to {a}.", "Can you count down from {b} to {a}?",
+    "Count down from {b} to {a}.", "Count backwards from {b} to {a}.",
+    "Can you count down from {b} to {a}?",
 )  # fmt: skip
 _SORT = (
-    "Sort {n}.", "Sort the numbers {n}.", "Sort these numbers: {n}", "Put {n} in order.", "Order these: {n}",
-    "Please sort {n}.", "Can you sort {n}?", "Sort: {n}", "sort {n}", "Sort the list {n}.",
+    "Sort {n}.", "Sort the numbers {n}.", "Sort these numbers: {n}", "Put {n} in order.",
+    "Order these: {n}", "Please sort {n}.", "Can you sort {n}?", "Sort: {n}", "sort {n}",
+    "Sort the list {n}.",
 )  # fmt: skip
 
 
 def natural(rng: random.Random, max_digits: int) -> int:
-    """A number of one to `max_digits` digits; the longer ones are likelier, as there are more of them."""
+    """A number of one to `max_digits` digits; the more digits, the likelier."""
     digits = rng.choices(range(1, max_digits + 1), weights=range(1, max_digits + 1))[0]
     return rng.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
 
@@ -135,11 +142,11 @@ def count(rng: random.Random) -> Example:
     """The numbers from one to another, upwards or downwards, two to twelve of them."""
     first = rng.choice((0, 1, 1, natural(rng, 2), natural(rng, 3)))
     last = first + rng.randrange(1, 12)
-    numbers, forms, way = list(range(first, last + 1)), _COUNT_UP, "up"
-    if rng.random() < 0.4:
-        numbers, forms, way = numbers[::-1], _COUNT_DOWN, "down"
-    question = phrase(rng, forms, a=first, b=last)
-    return Example("count", f"count {way} {first} {last}", question, _listed(numbers))
+    numbers = list(range(first, last + 1))
+    down = rng.random() < 0.4
+    question = phrase(rng, _COUNT_DOWN if down else _COUNT_UP, a=first, b=last)
+    key = f"count {'down' if down else 'up'} {first} {last}"
+    return Example("count", key, question, _listed(numbers[::-1] if down else numbers))
 
 
 def sort_numbers(rng: random.Random) -> Example:

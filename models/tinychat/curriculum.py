@@ -1,6 +1,7 @@
 """The mix of tasks, the conversations built from them, and the two sides of the split.
 
-It does not know tokens. `training` draws endless conversations from it, `heldout_examples` is the committed test set.
+It does not know tokens. `training` draws endless conversations from it, `heldout_examples` is the
+committed test set.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def draw_example(rng: random.Random, task: str, *, held_out: bool) -> Example:
 
 
 def conversations(seed: int, max_turns: int = 4) -> Iterator[Conversation]:
-    """Endless training conversations; single turns are the commonest. Nothing held out is in any of them."""
+    """Endless training conversations, most of a single turn. Nothing held out is in any of them."""
     rng = random.Random(seed)
     names, weights = list(TASKS), [task.weight for task in TASKS.values()]
     while True:
@@ -96,7 +97,7 @@ def conversations(seed: int, max_turns: int = 4) -> Iterator[Conversation]:
 
 
 def heldout_examples(per_task: int = 24, seed: int = 20_240_607) -> list[Example]:
-    """The test set: for each task the same number of different keys, none of which is ever trained on."""
+    """The test set: equally many different keys of each task, none of them ever trained on."""
     chosen: list[Example] = []
     for name in TASKS:
         rng = random.Random(f"{seed} {name}")

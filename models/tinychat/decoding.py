@@ -1,6 +1,7 @@
 """Greedy answers of a network, and its score on graded examples.
 
-A reference that shares no code with the serving runtime. Called by `train_tiny_chat.py` and `evaluate.py`.
+A reference that shares no code with the serving runtime. Called by `train_tiny_chat.py` and
+`evaluate.py`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from tinychat.curriculum import Conversation
 from tinychat.example import Example
 from tinychat.network import KeyValueCache, Network
 from tinychat.packing import encode
-from tinychat.tokens import ASSISTANT, END, END_OF_TEXT
+from tinychat.tokens import ASSISTANT, END, END_OF_TEXT, special_id
 
 
 @torch.inference_mode()
 def decode_greedily(network: Network, prompts: list[list[int]], stop: set[int]) -> list[list[int]]:
-    """Continue prompts of one length until each has said a stop token, which is left out, or room ends."""
+    """Continue prompts of equal length until each said a stop token (left out) or room ends."""
     cache = KeyValueCache(network.shape.num_hidden_layers)
     ids = torch.tensor(prompts)  # [batch, num_tokens]
     said: list[list[int]] = [[] for _ in prompts]
@@ -42,8 +43,8 @@ def decode_greedily(network: Network, prompts: list[list[int]], stop: set[int]) 
 def answer_all(
     network: Network, tokenizer: Tokenizer, questions: Sequence[str], system: str | None = None
 ) -> list[str]:
-    """The answer to each question, asked alone; those with equally many tokens are decoded together."""
-    stop = {tokenizer.token_to_id(END), tokenizer.token_to_id(END_OF_TEXT)}
+    """The answer to each question, asked alone; those of equal length are decoded together."""
+    stop = {special_id(tokenizer, END), special_id(tokenizer, END_OF_TEXT)}
     by_length: dict[int, list[tuple[int, list[int]]]] = defaultdict(list)
     for i, question in enumerate(questions):
         ids = prompt_ids(tokenizer, question, system)
@@ -60,5 +61,5 @@ def prompt_ids(tokenizer: Tokenizer, question: str, system: str | None = None) -
     """What the chat template makes of one question, up to where the assistant speaks."""
     turn = Example("", "", question, "")
     ids = encode(tokenizer, Conversation(system, (turn,))).ids
-    assert ids[-2] == tokenizer.token_to_id(ASSISTANT), "an empty answer is one end token"
+    assert ids[-2] == special_id(tokenizer, ASSISTANT), "an empty answer is one end token"
     return ids[:-1]

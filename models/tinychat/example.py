@@ -1,6 +1,7 @@
 """One question with its only right answer, and which side of the held-out split it belongs to.
 
-It does not know the tasks. Every task builds `Example`s; `curriculum` keeps the two sides apart by `is_held_out`.
+It does not know the tasks. Every task builds `Example`s; `curriculum` keeps the two sides apart by
+`is_held_out`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def is_right(expected: str, said: str) -> bool:
 
 
 def phrase(rng: random.Random, forms: Sequence[str], **operands: object) -> str:
-    """Word a request in one of `forms`, sometimes politer, sometimes in lower case, never altering operands."""
+    """Word a request in one of `forms`, at times politer or in lower case; operands stay."""
     form = rng.choice(forms)
     if form[0].isupper() and rng.random() < 0.2:
         form = form[0].lower() + form[1:]

@@ -1,7 +1,8 @@
 """A Llama decoder in plain torch, small enough to train on a laptop.
 
-It knows the arithmetic of the model and the Hugging Face names of its tensors. It does not know tokens,
-tasks or files. `training` fits it; `decoding` runs it; the serving runtime has its own, paged, decoder.
+It knows the arithmetic of the model and the Hugging Face names of its tensors. It does not know
+tokens, tasks or files. `training` fits it; `decoding` runs it; the serving runtime has its own,
+paged, decoder.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Step:
 
 
 def rotary_table(shape: Shape) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of every position, both halves of a head alike (the Hugging Face layout)."""
+    """Cosines and sines of every position, both halves of a head alike, as Hugging Face has it."""
     exponents = torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim
     positions = torch.arange(shape.max_position_embeddings, dtype=torch.float32)
     angles = torch.outer(positions, shape.rope_theta**-exponents).repeat(1, 2)
@@ -106,7 +107,8 @@ class Attention(nn.Module):
         return out  # [batch, num_tokens, hidden_size]
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        # [batch, num_tokens, size] → [batch, num_heads, num_tokens, head_dim]
+        return x.view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
 
 
 class Mlp(nn.Module):
@@ -140,7 +142,7 @@ class Layer(nn.Module):
 
 
 class Network(nn.Module):
-    """The decoder with tied embeddings: its state dict is a Llama checkpoint without the `model.` prefix."""
+    """The decoder, embeddings tied: its state dict is a Llama checkpoint without `model.`."""
 
     cos: Tensor
     sin: Tensor
@@ -157,7 +159,7 @@ class Network(nn.Module):
     def hidden(
         self, ids: Tensor, mask: Tensor | None = None, cache: KeyValueCache | None = None
     ) -> Tensor:
-        """Last hidden states of `ids` [batch, num_tokens], after those that the cache already holds."""
+        """Last hidden states of `ids` [batch, num_tokens], which follow those in the cache."""
         start = 0 if cache is None else cache.num_tokens
         window = slice(start, start + ids.shape[1])
         x = self.embed_tokens(ids)
@@ -168,5 +170,5 @@ class Network(nn.Module):
         return out  # [batch, num_tokens, hidden_size]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of the next token, by the tied embedding: [..., hidden_size] → [..., vocab_size]."""
+        """Scores of the next token: [..., hidden_size] → [..., vocab_size]."""
         return functional.linear(hidden, self.embed_tokens.weight)

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from tinychat.curriculum import Conversation
-from tinychat.tokens import ASSISTANT, BOS, END, END_OF_TEXT, PAD, SYSTEM, USER
+from tinychat.tokens import ASSISTANT, BOS, END, END_OF_TEXT, PAD, SYSTEM, USER, special_id
 
 # So many conversations are waiting to be fitted into rows; more of them leave fewer gaps.
 _POOL = 64
@@ -32,18 +32,20 @@ class Batch:
     """Equal rows, ready for the network."""
 
     ids: Tensor  # int64 [num_rows, row_tokens]
-    targets: Tensor  # int64 [num_rows, row_tokens], the next token, or -100 where nothing is learned
+    targets: (
+        Tensor  # int64 [num_rows, row_tokens], the next token, or -100 where nothing is learned
+    )
     mask: Tensor  # bool [num_rows, 1, row_tokens, row_tokens], True where one may look
 
 
 def encode(tokenizer: Tokenizer, conversation: Conversation) -> Encoded:
     """The ids that the chat template gives, marked by who says them."""
-    ids, graded = [tokenizer.token_to_id(BOS)], [False]
+    ids, graded = [special_id(tokenizer, BOS)], [False]
 
     def say(role: str, content: str, end: str, own: bool) -> None:
         body = tokenizer.encode(content.strip(), add_special_tokens=False).ids
-        body.append(tokenizer.token_to_id(end))
-        ids.extend((tokenizer.token_to_id(role), *body))
+        body.append(special_id(tokenizer, end))
+        ids.extend((special_id(tokenizer, role), *body))
         graded.extend((False, *([own] * len(body))))
 
     if conversation.system is not None:
@@ -55,7 +57,7 @@ def encode(tokenizer: Tokenizer, conversation: Conversation) -> Encoded:
 
 
 def pack(source: Iterator[Encoded], row_tokens: int) -> Iterator[list[Encoded]]:
-    """Rows of conversations: each time the longest waiting one that still fits; too long ones are dropped."""
+    """Rows of conversations, filled up with the longest that fit; those too long are dropped."""
     pool: list[Encoded] = []
     while True:
         row: list[Encoded] = []
@@ -76,7 +78,7 @@ def pack(source: Iterator[Encoded], row_tokens: int) -> Iterator[list[Encoded]]:
 
 
 def collate(rows: list[list[Encoded]], row_tokens: int, pad_id: int) -> Batch:
-    """Tensors of the rows; conversation k of a row is segment k, padding is a segment of its own."""
+    """Tensors of the rows; conversation k of a row is segment k, padding is one of its own."""
     shape = (len(rows), row_tokens)
     ids, targets = torch.full(shape, pad_id), torch.full(shape, -100)
     segments = torch.full(shape, -1)
@@ -99,6 +101,6 @@ def batches(
 ) -> Iterator[Batch]:
     """Endless batches out of endless conversations."""
     rows = pack((encode(tokenizer, conversation) for conversation in source), row_tokens)
-    pad_id = tokenizer.token_to_id(PAD)
+    pad_id = special_id(tokenizer, PAD)
     while True:
         yield collate([next(rows) for _ in range(num_rows)], row_tokens, pad_id)

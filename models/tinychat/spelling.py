@@ -1,6 +1,7 @@
 """Letters of a word: spelling, reversing, upper case, counting, picking, repeating.
 
-Pure functions of a random source; they do not know the network or how examples are mixed. Called by `curriculum`.
+Pure functions of a random source; they do not know the network or how examples are mixed. Called by
+`curriculum`.
 """
 
 from __future__ import annotations
@@ -11,37 +12,43 @@ from tinychat.example import Example, phrase
 from tinychat.words import COMMON, draw_word, quote
 
 _SPELL = (
-    "Spell {w}.", "How do you spell {w}?", "Spell the word {w}.", "Can you spell {w}?", "Spell out {w}.",
-    "Please spell the word {w}.",
+    "Spell {w}.", "How do you spell {w}?", "Spell the word {w}.", "Can you spell {w}?",
+    "Spell out {w}.", "Please spell the word {w}.",
 )  # fmt: skip
 _REVERSE = (
-    "Reverse {w}.", "Reverse the word {w}.", "Spell {w} backwards.", "What is {w} backwards?", "Write {w} backwards.",
-    "Can you reverse {w}?", "What is {w} reversed?", "Say the word {w} backwards.", "Turn {w} around.",
+    "Reverse {w}.", "Reverse the word {w}.", "Spell {w} backwards.", "What is {w} backwards?",
+    "Write {w} backwards.", "Can you reverse {w}?", "What is {w} reversed?",
+    "Say the word {w} backwards.", "Turn {w} around.",
 )  # fmt: skip
 _UPPER = (
-    "Write {w} in upper case.", "Write {w} in capital letters.", "Upper case {w}.", "Make {w} upper case.", "Uppercase {w}.",
-    "Write the word {w} in capitals.", "Can you shout {w}?",
+    "Write {w} in upper case.", "Write {w} in capital letters.", "Upper case {w}.",
+    "Make {w} upper case.", "Uppercase {w}.", "Write the word {w} in capitals.",
+    "Can you shout {w}?",
 )  # fmt: skip
 _LENGTH = (
-    "How many letters does {w} have?", "How many letters are in {w}?", "How long is the word {w}?", "How long is {w}?",
-    "Count the letters in {w}.", "How many letters are there in the word {w}?", "Count the letters of {w}.",
+    "How many letters does {w} have?", "How many letters are in {w}?", "How long is the word {w}?",
+    "How long is {w}?", "Count the letters in {w}.", "How many letters are there in the word {w}?",
+    "Count the letters of {w}.",
 )  # fmt: skip
 _TALLY = (
-    "How many {c}'s are in {w}?", "How many times is {c} in {w}?", "How often is the letter {c} in {w}?",
-    "How many letters {c} are in {w}?", "Count the letter {c} in {w}.", "How many {c} are in {w}?", "How many {c}s are in {w}?",
-    "How many {c}'s are there in the word {w}?", "How many times does {c} appear in {w}?", "How many {c} in {w}?",
+    "How many {c}'s are in {w}?", "How many times is {c} in {w}?",
+    "How often is the letter {c} in {w}?", "How many letters {c} are in {w}?",
+    "Count the letter {c} in {w}.", "How many {c} are in {w}?", "How many {c}s are in {w}?",
+    "How many {c}'s are there in the word {w}?", "How many times does {c} appear in {w}?",
+    "How many {c} in {w}?",
 )  # fmt: skip
 _PICK = (
-    "What is the {place} letter of {w}?", "Which letter is {place} in {w}?", "Give me the {place} letter of {w}.",
-    "What's the {place} letter in {w}?", "Tell me the {place} letter of the word {w}.",
+    "What is the {place} letter of {w}?", "Which letter is {place} in {w}?",
+    "Give me the {place} letter of {w}.", "What's the {place} letter in {w}?",
+    "Tell me the {place} letter of the word {w}.",
 )  # fmt: skip
 _REPEAT = (
-    "Say {w} {n} times.", "Repeat {w} {n} times.", "Write {w} {n} times.", "Write the word {w} {n} times.",
-    "Can you say {w} {n} times?",
+    "Say {w} {n} times.", "Repeat {w} {n} times.", "Write {w} {n} times.",
+    "Write the word {w} {n} times.", "Can you say {w} {n} times?",
 )  # fmt: skip
 _ECHO = (
-    "Repeat after me: {t}", "Say: {t}", "Copy this: {t}", "Echo: {t}", "Repeat this: {t}", "Say after me: {t}",
-    "Repeat: {t}", "echo {t}",
+    "Repeat after me: {t}", "Say: {t}", "Copy this: {t}", "Echo: {t}", "Repeat this: {t}",
+    "Say after me: {t}", "Repeat: {t}", "echo {t}",
 )  # fmt: skip
 _NUMERALS = ("two", "three", "four", "five")
 

@@ -1,7 +1,8 @@
 """The tokenizer: whole words where the chats use them often, single characters for all else.
 
-A byte-level BPE without merges: a piece of text that is in the vocabulary is one token, any other falls apart into
-its bytes. Digits always stand alone, and so do the letters of a word in quotes. Every text can be encoded.
+A byte-level BPE without merges: a piece of text that is in the vocabulary is one token, any other
+falls apart into its bytes. Digits always stand alone, and so do the letters of a word in quotes.
+Every text can be encoded.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ PAD, BOS, END, END_OF_TEXT = "<|pad|>", "<|bos|>", "<|end|>", "<|endoftext|>"
 SYSTEM, USER, ASSISTANT, TOOL = "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>"
 SPECIAL = (PAD, BOS, END, END_OF_TEXT, SYSTEM, USER, ASSISTANT, TOOL)
 
-# A word after a space is one piece; so is a word at the start of a line or after a bracket, but not one after a quote.
+# A word after a space is one piece; so is one at the start of a line, but not one after a quote.
 _PIECES = r""" \p{L}+|(?<!['"\-\p{L}])\p{L}+|\p{L}|\p{N}|\s|[^\s\p{L}\p{N}]"""
 
 CHAT_TEMPLATE = """\
 {{- bos_token -}}
 {%- for message in messages -%}
     {%- if message.role not in ['system', 'user', 'assistant'] -%}
-        {{- raise_exception('tiny-chat knows the roles system, user and assistant, not ' ~ message.role) -}}
+        {{- raise_exception('role must be system, user or assistant, was ' ~ message.role) -}}
     {%- endif -%}
     {{- '<|' ~ message.role ~ '|>' ~ message.content | trim ~ '<|end|>' -}}
 {%- endfor -%}
@@ -35,7 +36,7 @@ CHAT_TEMPLATE = """\
 def train_tokenizer(
     texts: Iterable[str], vocab_size: int, spelled: frozenset[str] = frozenset()
 ) -> Tokenizer:
-    """Specials, the 256 bytes, then the commonest words of `texts` but for those in `spelled`: `vocab_size` in all."""
+    """Specials, the 256 bytes, and the commonest words of `texts` that are not in `spelled`."""
     splitter = _pre_tokenizer()
     counts: Counter[str] = Counter()
     for text in texts:
@@ -48,6 +49,13 @@ def train_tokenizer(
     entries = [*SPECIAL, *alphabet, *(word for word, _ in ranked[:num_words])]
     assert len(entries) == vocab_size, f"only {len(entries)} entries for {vocab_size} places"
     return _assemble({entry: i for i, entry in enumerate(entries)})
+
+
+def special_id(tokenizer: Tokenizer, name: str) -> int:
+    """The id of a special token, which every tokenizer made here has."""
+    found = tokenizer.token_to_id(name)
+    assert found is not None, f"{name} is not in the vocabulary"
+    return int(found)
 
 
 def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:

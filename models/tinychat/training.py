@@ -61,7 +61,7 @@ def fit(
     for step in range(1, recipe.num_steps + 1):
         batch = next(source)
         loss = answer_loss(network, batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
             optimizer.step()
@@ -93,7 +93,7 @@ def rate_factor(step: int, recipe: Recipe) -> float:
 
 
 def _optimizers(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al., 2024) for matrices inside layers, which learns these tasks in fewer steps; AdamW else."""
+    """Muon (Jordan et al., 2024) for the layers' matrices, which needs fewer steps; AdamW else."""
     matrices = [p for p in network.layers.parameters() if p.ndim == 2]
     others = [p for p in network.parameters() if not any(p is m for m in matrices)]
     return [
