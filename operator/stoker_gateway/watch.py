@@ -206,7 +206,7 @@ async def _load_config() -> client.Configuration:
         )
     else:
         await config.load_kube_config(  # type: ignore[no-untyped-call]
-            client_configuration=configuration
+            config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration
         )
     return configuration
 

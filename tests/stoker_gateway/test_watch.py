@@ -149,7 +149,6 @@ async def server(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> AsyncIter
         with open(path, "w") as file:
             json.dump(document | {"apiVersion": "v1", "current-context": "x"}, file)
         monkeypatch.setenv("KUBECONFIG", path)
-        monkeypatch.setattr("kubernetes.aio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", path)
         yield running
 
 
