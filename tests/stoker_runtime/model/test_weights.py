@@ -1,0 +1,58 @@
+"""Bytes become tensors: views where possible, conversions where asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from stoker_runtime.model.checkpoint import read_headers
+from stoker_runtime.model.layout import plan_layout
+from stoker_runtime.model.reader import BlobReader, place_tensors
+from stoker_runtime.model.spec import read_spec
+from stoker_runtime.model.weights import build_tensors
+from support.checkpoints import LlamaShape, random_weights, write_checkpoint, write_safetensors
+
+CPU = torch.device("cpu")
+ATTN = "model.layers.1.self_attn"
+
+
+def build(folder: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    layout = plan_layout(read_spec(folder))
+    placed = place_tensors(layout, read_headers(folder))
+    return build_tensors(BlobReader(placed, 2).start().wait(), layout, placed, dtype, CPU)
+
+
+def fused(folder: Path) -> torch.Tensor:
+    tensors = load_file(folder / "model.safetensors")
+    return torch.cat([tensors[f"{ATTN}.{name}_proj.weight"] for name in "qkv"])
+
+
+@pytest.mark.parametrize("stored", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("wanted", [torch.float32, torch.bfloat16])
+def test_values_are_the_checkpoints(tmp_path: Path, stored: str, wanted: torch.dtype) -> None:
+    folder = write_checkpoint(tmp_path, LlamaShape(torch_dtype=stored))
+    tensors = build(folder, wanted)
+    qkv = tensors["layers.1.qkv.weight"]
+    assert qkv.dtype == wanted
+    assert torch.equal(qkv, fused(folder).to(wanted))
+
+
+def test_tensors_of_the_right_dtype_share_one_storage(tmp_path: Path) -> None:
+    tensors = build(write_checkpoint(tmp_path), torch.float32)
+    assert len({tensor.untyped_storage().data_ptr() for tensor in tensors.values()}) == 1
+
+
+def test_parts_of_different_dtypes_are_brought_together(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, shards=2)
+    tensors = dict(random_weights(LlamaShape()))
+    for index, dtype in enumerate(["float32", "bfloat16"], start=1):
+        part = {
+            name: value for i, (name, value) in enumerate(tensors.items()) if i % 2 == index - 1
+        }
+        write_safetensors(folder / f"model-{index:05}-of-00002.safetensors", part, dtype)
+    qkv = build(folder, torch.float32)["layers.1.qkv.weight"]
+    expected = [torch.from_numpy(tensors[f"{ATTN}.{name}_proj.weight"]) for name in "qkv"]
+    torch.testing.assert_close(qkv, torch.cat(expected), atol=0.01, rtol=0)
