@@ -1,4 +1,7 @@
-"""Log lines, for people or as JSON. Knows the format only; called once per process tree."""
+"""Log lines, for people or as JSON.
+
+Knows the two formats; not what is logged. Called once, before the workers are forked.
+"""
 
 from __future__ import annotations
 

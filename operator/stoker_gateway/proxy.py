@@ -161,24 +161,28 @@ class Proxy:
 
     async def _exchange(self, call: Call, held: Held, pod: Pod, reply: Reply) -> Trouble | None:
         pool = self._pools[pod.address]
-        connection = pool.take_idle()
+        data = self._head(call, pod) + call.body
         try:
-            while True:
-                connection = connection or await pool.connect()
-                relay = Relay(reply, connection, held)
-                connection.send(self._head(call, pod) + call.body, relay)
-                try:
-                    await relay.finished
-                finally:
-                    if not relay.over:  # else it may already carry somebody else's request
-                        connection.abort()
-                if relay.lost_unanswered and connection.used:
-                    connection = None  # it was only idle too long: the pod never saw the request
-                    continue
-                self._metrics.answered(call.lane, call.request, held, relay)
-                return self._judge(call, relay, reply)
+            connection = pool.take_idle() or await pool.connect()
+            relay = await self._send(data, Relay(reply, connection, held))
+            if relay.lost_unanswered and connection.used:
+                # It was only idle too long: the pod never saw the request.
+                relay = await self._send(data, Relay(reply, await pool.connect(), held))
         except UpstreamError:
             return "connect"
+        self._metrics.answered(call.lane, call.request, held, relay)
+        return self._judge(call, relay, reply)
+
+    @staticmethod
+    async def _send(data: bytes, relay: Relay) -> Relay:
+        """One request on one connection, to its end."""
+        relay.connection.send(data, relay)
+        try:
+            await relay.finished
+        finally:
+            if not relay.over:  # else it may already carry somebody else's request
+                relay.connection.abort()
+        return relay
 
     @staticmethod
     def _judge(call: Call, relay: Relay, reply: Reply) -> Trouble | None:

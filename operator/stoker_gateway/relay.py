@@ -33,10 +33,10 @@ class Relay:
     """The sink of one exchange."""
 
     __slots__ = (
-        "_connection",
         "_early",
         "_held",
         "_reply",
+        "connection",
         "finished",
         "first_byte_at",
         "is_sse",
@@ -48,7 +48,7 @@ class Relay:
 
     def __init__(self, reply: Reply, connection: UpstreamConnection, held: Held) -> None:
         self._reply = reply
-        self._connection = connection
+        self.connection = connection
         self._held = held
         self._early: list[bytes] | None = None
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -73,7 +73,7 @@ class Relay:
             return
         self.first_byte_at = time.monotonic()
         self.is_sse = fields.get(b"content-type", b"").startswith(EVENT_STREAM)
-        self._reply.on_writable = self._connection.resume
+        self._reply.on_writable = self.connection.resume
         if self._reply.started:
             self._early = None if status == 200 and self.is_sse else []
             self._reply.write(b": queued %d ms\n\n" % self._queued_ms)
@@ -108,7 +108,7 @@ class Relay:
             return
         self._reply.write(data)
         if self._reply.paused:
-            self._connection.pause()
+            self.connection.pause()
 
     def on_end(self) -> None:
         """The answer is complete."""

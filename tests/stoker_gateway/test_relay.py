@@ -99,10 +99,10 @@ async def test_a_client_that_lags_pauses_the_pod() -> None:
     relay, reply, _ = make_relay(paused=True)
     relay.on_head(200, EVENTS)
     relay.on_body(b"data")
-    assert relay._connection.num_pauses == 1
+    assert relay.connection.num_pauses == 1
     assert reply.on_writable
     reply.on_writable()
-    assert relay._connection.num_pauses == 0
+    assert relay.connection.num_pauses == 0
 
 
 async def test_after_an_early_head_a_whole_error_becomes_one_event() -> None:
