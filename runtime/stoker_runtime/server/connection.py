@@ -156,6 +156,10 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._deaf = True  # the request before the upgrade is answered in HTTP/1.1
+        except httptools.HttpParserCallbackError:
+            log.exception("a request can't be taken in")
+            self._fail(refusal.internal_error())
+            return
         except httptools.HttpParserError:
             self._fail(refusal.bad_http())
             return
@@ -273,6 +277,8 @@ class Connection(asyncio.Protocol):
         while self._queue and self._exchange is None:
             self._disarm()
             self._exchange, why = self._queue.popleft()
+            if not self._queue:
+                self._transport.resume_reading()  # also to notice a hang-up
             if why:
                 self._exchange.refuse(why)
                 self._finish(self._exchange)
@@ -303,7 +309,6 @@ class Connection(asyncio.Protocol):
             return
         if not self._queue:
             self._arm(self._limits.keep_alive_s, self.close)
-            self._transport.resume_reading()
 
     def _arm(self, seconds: float, act: Callable[[], None]) -> None:
         self._disarm()

@@ -256,6 +256,23 @@ async def test_a_hang_up_cancels_the_answer(running: Running) -> None:
     del reader
 
 
+async def test_a_hang_up_cancels_the_last_of_several_requests(running: Running) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(post(b"1") + get("/wait"))
+    await asyncio.sleep(0.05)
+    writer.close()
+    await asyncio.sleep(0.05)
+    assert (running.app.cancelled, running.http.num_active) == (1, 0)
+
+
+async def test_a_request_with_a_bug_at_the_door_is_a_500(
+    running: Running, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running.app, "screen", lambda request: 1 / 0)
+    assert (await running.send(get("/"))).startswith(b"HTTP/1.1 500")
+    assert "ZeroDivisionError" in caplog.text
+
+
 async def test_a_client_that_never_reads_is_cut(running: Running) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     writer.write(get("/flood"))
