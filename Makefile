@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 HARNESS := PYTHONPATH=tests $(BIN)/python -m e2e.harness
 
-.PHONY: help setup fmt check test unit e2e demo demo-down crds golden lock images
+.PHONY: help setup fmt check test unit e2e demo demo-down bench-gateway crds golden lock images
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ demo: setup ## a model sleeps, wakes for a request, answers, sleeps again
 
 demo-down: setup ## remove all that the demo made
 	@$(HARNESS) down
+
+bench-gateway: setup ## what the gateway costs: direct and proxied in turn
+	@PYTHONPATH=tests $(BIN)/python bench/gateway/run.py
 
 images: setup ## build the container images
 	@$(HARNESS) images

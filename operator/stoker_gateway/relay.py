@@ -20,7 +20,11 @@ Refusal = Literal["full", "draining", "loading"]
 REFUSED_HEADER = names.REFUSED_HEADER.encode()
 EVENT_STREAM = b"text/event-stream"
 NO_CACHE = (b"cache-control", b"no-cache")
-SSE: Headers = [(b"content-type", EVENT_STREAM + b"; charset=utf-8"), NO_CACHE]
+SSE: Headers = [
+    (b"content-type", EVENT_STREAM + b"; charset=utf-8"),
+    NO_CACHE,
+    (b"x-accel-buffering", b"no"),
+]
 DROPPED = frozenset({
     b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"te", b"trailer",
     b"upgrade", b"proxy-authenticate", b"proxy-connection", b"date", b"server", b"x-request-id",
