@@ -43,7 +43,7 @@ async def _metrics(_: web.Request) -> web.Response:
 
 
 async def _serve(application: web.Application, port: int) -> web.AppRunner:
-    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1)
     await runner.setup()
-    await web.TCPSite(runner, None, port, shutdown_timeout=1).start()
+    await web.TCPSite(runner, None, port).start()
     return runner

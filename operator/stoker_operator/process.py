@@ -107,7 +107,7 @@ class Process:
         return [
             self._run_kopf(),
             streams.run(self._cluster, self._settings.namespace),
-            self._lease.run(self._cluster, self._intake.touch_all),
+            self._lease.run(self._cluster, self._on_lead),
             self._resync.forever(self._settings.resync_s),
             self._keep_finding_gateway(),
         ]
@@ -178,6 +178,10 @@ class Process:
             return wake_at
 
         return guarded
+
+    def _on_lead(self) -> None:
+        self._reconciler.reset()
+        self._intake.touch_all()
 
     def _on_demand(self, key: str) -> None:
         self._reconciler.note_demand(key)

@@ -2,11 +2,11 @@
 
 It implements `stoker_operator.cluster.client.Cluster` and knows as much of an API server as the
 operator relies on: apply creates or merges, deletes wait for a pod that runs, preconditions hold.
+Manifests are shared, never changed in place.
 """
 
 from __future__ import annotations
 
-import copy
 import itertools
 from typing import Any
 
@@ -45,9 +45,9 @@ class FakeCluster:
         uid = known["metadata"]["uid"] if known else f"uid-{version}"
         metadata = {"uid": uid, "creationTimestamp": "2026-11-21T10:00:00Z"} | manifest["metadata"]
         metadata["resourceVersion"] = str(version)
-        stored = copy.deepcopy(manifest | {"metadata": metadata})
+        stored = manifest | {"metadata": metadata}
         self.objects[manifest["kind"], key_of(manifest)] = stored
-        return copy.deepcopy(stored)
+        return stored
 
     def of_kind(self, kind: str) -> list[Manifest]:
         """All objects of a kind, by key."""
@@ -57,8 +57,7 @@ class FakeCluster:
         """What a resync does."""
         version = str(next(self._versions))
         for kind in KINDS:
-            items = copy.deepcopy(self.of_kind(kind))
-            listed = {"metadata": {"resourceVersion": version}, "items": items}
+            listed = {"metadata": {"resourceVersion": version}, "items": self.of_kind(kind)}
             snapshot.replace(kind, listed, now)
         snapshot.synced = True
 
@@ -72,7 +71,7 @@ class FakeCluster:
         def change(known: Manifest | None) -> Manifest:
             if known is None:
                 raise NotFound("gone")
-            return known | {"status": copy.deepcopy(manifest["status"])}
+            return known | {"status": manifest["status"]}
 
         return self._write("status", manifest, change)
 
@@ -132,4 +131,4 @@ class FakeCluster:
 def _merged(known: Any, wanted: Any) -> Any:
     if isinstance(known, dict) and isinstance(wanted, dict):
         return known | {key: _merged(known.get(key), value) for key, value in wanted.items()}
-    return copy.deepcopy(wanted)
+    return wanted

@@ -32,6 +32,7 @@ class GatewayWorker:
         self.listeners: set[web.StreamResponse] = set()
         self.tokens: list[str | None] = []
         self.port = 0
+        self.refusing = False
 
     async def say(self, line: dict[str, Any]) -> None:
         """Send a line; demand is remembered for who connects later."""
@@ -49,6 +50,8 @@ class GatewayWorker:
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         self.tokens.append(request.headers.get("Authorization"))
+        if self.refusing:
+            return web.Response(status=401)
         response = web.StreamResponse()
         await response.prepare(request)
         self.listeners.add(response)

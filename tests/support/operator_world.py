@@ -99,9 +99,9 @@ class OperatorWorld:
         """The kubelet starts every pod that waits, and their runtimes announce themselves."""
         for pod in self.pods:
             if not pod["spec"].get("nodeName"):
-                pod["spec"]["nodeName"] = "node-0"
-                pod["status"] = {"podIP": f"10.2.0.{next(self._ips)}", "phase": "Running"}
-                self.cluster.put(pod)
+                status = {"podIP": f"10.2.0.{next(self._ips)}", "phase": "Running"}
+                spec = pod["spec"] | {"nodeName": "node-0"}
+                self.cluster.put(pod | {"spec": spec, "status": status})
         self.cluster.show(self.snapshot, self.now)
         for pod in self.pods:
             self.announce(pod, phase, **announcement)

@@ -107,7 +107,8 @@ class DemandLedger:
         for report in reports.values():
             for pod, running in report.demand.pods.items():
                 pods[pod] += running
-        waits = [r.received_at - r.demand.oldest_wait_s for r in reports.values() if r.busy]
+        held = [report for report in reports.values() if report.demand.queued]
+        waits = [report.received_at - report.demand.oldest_wait_s for report in held]
         return DemandSum(
             known=self._is_known(now),
             deaf=not self._connected and now > self._heard_at + self._lease_s,

@@ -28,9 +28,15 @@ from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.decide.autoscaler import decide_scale
 from stoker_operator.decide.coldstart import derive_cold_start
 from stoker_operator.decide.failure import derive_failures
-from stoker_operator.decide.observed import Failure, Observed, ObservedDemand, derive_policy
+from stoker_operator.decide.observed import (
+    Failure,
+    Observed,
+    ObservedDemand,
+    ObservedPod,
+    derive_policy,
+)
 from stoker_operator.decide.problem import derive_problem
-from stoker_operator.decide.rollout import Plan, plan_rollout
+from stoker_operator.decide.rollout import plan_rollout
 from stoker_operator.errors import Conflict, NotFound, Rejected
 from stoker_operator.handlers.children import Children
 from stoker_operator.handlers.memory import Memory, recall
@@ -63,15 +69,21 @@ class DeploymentReconciler:
         self._reporter = Reporter(world.cluster, world.snapshot, world.gateway_url)
         self._memories: dict[str, Memory] = {}
         self._asked_at: dict[str, float] = {}
+        self._parsed: dict[str, tuple[str, LLMDeployment, str]] = {}
 
     def note_demand(self, key: str) -> None:
         """Demand was heard; how long it takes to a pod is measured from here."""
         self._asked_at.setdefault(key, time.monotonic())
 
+    def reset(self) -> None:
+        """Start from the objects alone: another process may have acted meanwhile."""
+        self._memories.clear()
+
     def forget(self, key: str) -> None:
         """The deployment is gone."""
         self._memories.pop(key, None)
         self._asked_at.pop(key, None)
+        self._parsed.pop(key, None)
         self._world.ledger.forget(key)
         self._world.children.forget(key)
 
@@ -83,16 +95,29 @@ class DeploymentReconciler:
             return None
         now = self._world.clock()
         try:
-            deployment = LLMDeployment.model_validate(manifest)
+            deployment, template = self._parse(key, manifest)
         except ValidationError as error:
             await self._reporter.report_invalid(manifest, error, now)
             return None
-        return await self._reconcile(deployment, now)
+        return await self._reconcile(deployment, template, now)
 
-    async def _reconcile(self, deployment: LLMDeployment, now: float) -> float | None:
+    def _parse(self, key: str, manifest: Manifest) -> tuple[LLMDeployment, str]:
+        """The object and its template hash, worked out once per version: demand comes often."""
+        version = manifest["metadata"]["resourceVersion"]
+        known = self._parsed.get(key)
+        if known is not None and known[0] == version:
+            return known[1], known[2]
+        deployment = LLMDeployment.model_validate(manifest)
+        template = derive_template_hash(deployment.spec)
+        self._parsed[key] = (version, deployment, template)
+        return deployment, template
+
+    async def _reconcile(
+        self, deployment: LLMDeployment, template: str, now: float
+    ) -> float | None:
         heard_at = self._asked_at.pop(deployment.key, None)
         demand = self._world.ledger.total(deployment.key, now)
-        observed = self._observe(deployment, demand)
+        observed = self._observe(deployment, template, demand)
         memory = self._memory(deployment, observed)
         memory.failures = derive_failures(memory.failures, observed, now)
         decision = decide_scale(
@@ -102,17 +127,19 @@ class DeploymentReconciler:
         plan = plan_rollout(
             deployment.metadata.name, decision.replicas, observed, memory.failures, now
         )
-        await self._apply(deployment, plan, memory, demand.oldest_at or now, now)
+        asked_at = now if observed.live else demand.oldest_at or now
+        orders = [PodOrder(name, template, asked_at, now) for name in plan.create]
+        await self._apply(deployment, orders, plan.delete, memory, now)
         if plan.create and heard_at is not None:
             DEMAND_TO_POD_SECONDS.observe(time.monotonic() - heard_at)
         await self._attend_pods(deployment, memory, now)
         await self._world.children.apply_services(deployment, now)
-        seen = self._observe(deployment, demand)
+        seen = self._observe(deployment, template, demand)
         refresh_at = await self._reporter.report(deployment, seen, decision, memory, now)
         instants = (decision.wake_at, plan.wake_at, demand.changes_at, refresh_at)
         return min((at for at in (*instants, _retry_at(memory, now)) if at), default=None)
 
-    def _observe(self, deployment: LLMDeployment, demand: DemandSum) -> Observed:
+    def _observe(self, deployment: LLMDeployment, template: str, demand: DemandSum) -> Observed:
         snapshot = self._world.snapshot
         pods = tuple(
             observe_pod(
@@ -123,7 +150,7 @@ class DeploymentReconciler:
             for pod in snapshot.pods(deployment.key)
         )
         observed = Observed(
-            template=derive_template_hash(deployment.spec),
+            template=template,
             generation=deployment.metadata.generation,
             policy=derive_policy(deployment.spec),
             pods=pods,
@@ -139,12 +166,15 @@ class DeploymentReconciler:
         return memory
 
     async def _apply(
-        self, deployment: LLMDeployment, plan: Plan, memory: Memory, asked_at: float, now: float
+        self,
+        deployment: LLMDeployment,
+        orders: list[PodOrder],
+        doomed: tuple[ObservedPod, ...],
+        memory: Memory,
+        now: float,
     ) -> None:
         generation = deployment.metadata.generation
         held_off = now < memory.rejected_until and memory.rejected_generation == generation
-        template = derive_template_hash(deployment.spec)
-        orders = [PodOrder(name, template, asked_at, now) for name in plan.create]
         try:
             if not held_off:
                 await self._world.children.apply_secret(deployment)
@@ -155,7 +185,7 @@ class DeploymentReconciler:
             memory.rejection = Failure(Reason.POD_REJECTED, words)
             memory.rejected_until = now + REJECTED_RETRY_S
             memory.rejected_generation = generation
-        for pod in plan.delete:
+        for pod in doomed:
             await self._delete_pod(deployment, pod.name, pod.uid)
 
     async def _create_pod(self, deployment: LLMDeployment, order: PodOrder) -> None:
@@ -179,9 +209,12 @@ class DeploymentReconciler:
 
     async def _attend_pods(self, deployment: LLMDeployment, memory: Memory, now: float) -> None:
         """Time the wakes that have ended, and tell all gateways where ready pods answer."""
-        for pod in self._world.snapshot.pods(deployment.key):
-            self._time_wake(deployment, pod, memory)
-            await self._mark_address(pod, now)
+        pods = self._world.snapshot.pods(deployment.key)
+        memory.timed &= {pod["metadata"]["uid"] for pod in pods}
+        for pod in pods:
+            if "deletionTimestamp" not in pod["metadata"]:
+                self._time_wake(deployment, pod, memory)
+                await self._mark_address(pod, now)
 
     def _time_wake(self, deployment: LLMDeployment, pod: Manifest, memory: Memory) -> None:
         uid, metadata = pod["metadata"]["uid"], pod["metadata"]

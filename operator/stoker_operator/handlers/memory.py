@@ -30,8 +30,6 @@ class Memory:
     rejected_generation: int = 0
     written_at: float = 0.0
     """When the status was last written."""
-    asked_at: float | None = None
-    """When demand that has not been looked at yet was heard."""
     timed: set[str] = field(default_factory=set)
     """Pods whose cold start has been recorded."""
     last_cold_start: ColdStart | None = None

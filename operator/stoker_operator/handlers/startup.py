@@ -19,6 +19,7 @@ from stoker_operator.cluster.resync import SELECTORS
 from stoker_operator.cluster.snapshot import Snapshot, deployments_using
 from stoker_operator.handlers.children import Children
 from stoker_operator.handlers.workqueue import WorkQueue
+from stoker_operator.metrics import DEPLOYMENTS
 
 _RESOURCES = {
     "LLMDeployment": (names.GROUP, names.VERSION, "llmdeployments"),
@@ -47,6 +48,7 @@ class Intake:
         else:
             changed = self.snapshot.upsert(manifest, kind, now)
         if changed:
+            DEPLOYMENTS.set(len(self.snapshot.keys("LLMDeployment")))
             self.touch(kind, key_of(manifest), _owner_of(manifest))
 
     def touch(self, kind: str, key: str, owner: str = "") -> None:

@@ -1,0 +1,159 @@
+"""The seam: verbs, patch types, refusals, watches, and no write without the lease."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from stoker_operator.cluster.client import KubeCluster, Request
+from stoker_operator.errors import ClusterError, Conflict, LeaseLost, NotFound, Rejected
+from support.api_server import ApiServer
+
+POD = {"kind": "Pod", "metadata": {"namespace": "ns", "name": "a", "uid": "u"}}
+PATH = "/api/v1/namespaces/ns/pods/a"
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ApiServer]:
+    """A small API server."""
+    async with ApiServer().serving() as server:
+        yield server
+
+
+@pytest.fixture
+async def cluster(server: ApiServer) -> AsyncIterator[KubeCluster]:
+    """Our client."""
+    async with server.client() as cluster:
+        yield cluster
+
+
+def _count(kind: str, verb: str) -> float:
+    labels = {"kind": kind, "verb": verb}
+    return REGISTRY.get_sample_value("stoker_operator_writes_total", labels) or 0.0
+
+
+async def test_applies_as_field_manager_stoker(server: ApiServer, cluster: KubeCluster) -> None:
+    before = _count("Pod", "apply")
+    made = await cluster.apply(POD)
+    assert made["metadata"]["resourceVersion"]
+    method, path, query, body = server.requests[-1]
+    assert (method, path, body) == ("PATCH", PATH, POD)
+    assert query == {"fieldManager": "stoker", "force": "true"}
+    await cluster.apply_status(POD)
+    assert server.requests[-1][1] == f"{PATH}/status"
+    assert _count("Pod", "apply") == before + 2
+
+
+async def test_annotates_and_deletes_the_very_object(
+    server: ApiServer, cluster: KubeCluster
+) -> None:
+    server.put(PATH, POD)
+    await cluster.annotate("Pod", POD["metadata"], {"x": "1", "y": None})  # type: ignore[arg-type]
+    body = server.requests[-1][3]
+    assert body["metadata"]["uid"] == "u"
+    assert body["metadata"]["annotations"] == {"x": "1", "y": None}
+    await cluster.delete("Pod", POD["metadata"])  # type: ignore[arg-type]
+    assert server.requests[-1][3] == {"preconditions": {"uid": "u"}}
+
+
+async def test_creates_under_the_folder_of_its_kind(
+    server: ApiServer, cluster: KubeCluster
+) -> None:
+    await cluster.create(POD)
+    assert server.requests[-1][:2] == ("POST", "/api/v1/namespaces/ns/pods")
+    with pytest.raises(Conflict, match="already exists"):
+        await cluster.create(POD)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (404, NotFound),
+        (409, Conflict),
+        (410, Conflict),
+        (403, Rejected),
+        (422, Rejected),
+        (500, ClusterError),
+        (429, ClusterError),
+    ],
+)
+async def test_refusals_are_told_apart(
+    server: ApiServer, cluster: KubeCluster, status: int, kind: type[ClusterError]
+) -> None:
+    server.answers.append((status, '{"message": "because"}'))
+    with pytest.raises(ClusterError, match=f"{status} because") as refusal:
+        await cluster.apply(POD)
+    assert type(refusal.value) is kind
+    assert refusal.value.status == status
+
+
+async def test_an_answer_that_is_not_json_is_an_error_of_the_cluster(
+    server: ApiServer, cluster: KubeCluster
+) -> None:
+    server.answers += [(502, "<html>"), (200, "<html>")]
+    with pytest.raises(ClusterError, match="502 <html>"):
+        await cluster.read("Pod", "ns", "a")
+    with pytest.raises(ClusterError, match="JSONDecodeError"):
+        await cluster.read("Pod", "ns", "a")
+
+
+async def test_a_server_that_hangs_or_is_gone_is_an_error_of_the_cluster(
+    server: ApiServer, cluster: KubeCluster
+) -> None:
+    server.hang = True
+    with pytest.raises(ClusterError, match="Timeout"):
+        await cluster.call(Request("GET", PATH, timeout_s=0.05))
+    server.hang = False
+    lost = ApiServer()
+    lost.url = "http://127.0.0.1:1"
+    async with lost.client() as nobody:
+        with pytest.raises(ClusterError, match="Connect"):
+            await nobody.list("Pod")
+
+
+async def test_writes_nothing_without_the_lease(server: ApiServer) -> None:
+    async with server.client(leads=False) as standby:
+        writes: list[Any] = [
+            standby.apply(POD),
+            standby.apply_status(POD),
+            standby.annotate("Pod", POD["metadata"], {}),  # type: ignore[arg-type]
+            standby.delete("Pod", POD["metadata"]),  # type: ignore[arg-type]
+            standby.create(POD),
+        ]
+        for write in writes:
+            with pytest.raises(LeaseLost):
+                await write
+        assert await standby.list("Pod", "ns")
+    assert [request[0] for request in server.requests] == ["GET"]
+
+
+async def test_a_watch_begins_with_what_there_is_and_goes_on_with_changes(
+    server: ApiServer, cluster: KubeCluster
+) -> None:
+    server.put(PATH, POD)
+    events = cluster.watch("Pod", "ns", (("labelSelector", "a=b"),))
+    kind, listed = await anext(events)
+    assert (kind, len(listed["items"])) == ("LISTED", 1)
+    following = _next_of(events)
+    await _until_watched(server)
+    server.put(f"{PATH}2", POD)
+    assert (await following)[0] == "ADDED"
+    assert server.requests[-1][2]["labelSelector"] == "a=b"
+    server.put(PATH, POD, "ERROR")
+    assert [event async for event in events] == []
+
+
+def _next_of(events: Any) -> Any:
+    import asyncio
+
+    return asyncio.ensure_future(anext(events))
+
+
+async def _until_watched(server: ApiServer) -> None:
+    import asyncio
+
+    while not server._watches:
+        await asyncio.sleep(0.005)

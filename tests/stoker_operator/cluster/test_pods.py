@@ -1,0 +1,172 @@
+"""Pods as kubelet, scheduler and runtime describe them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stoker_api.demand import Announcement
+from stoker_operator.cluster.kinds import Manifest
+from stoker_operator.cluster.pods import observe_pod, wake_instants, wanted_address
+
+AT = 1795255200.0
+READY = {"type": "Ready", "status": "True"}
+
+
+def _pod(
+    status: Manifest | None = None, node: str = "n", marks: dict[str, str] | None = None
+) -> Manifest:
+    metadata = {
+        "namespace": "ns",
+        "name": "chat-0",
+        "uid": "u",
+        "creationTimestamp": "2026-11-21T10:00:00Z",
+        "labels": {"stoker.dev/template": "abc"},
+        "annotations": marks or {},
+    }
+    spec = {"nodeName": node, "containers": [{"image": "runtime:1"}]}
+    return {"metadata": metadata, "spec": spec, "status": status or {}}
+
+
+def _container(**state: Any) -> Manifest:
+    return {"containerStatuses": [{"name": "runtime"} | state]}
+
+
+def _said(phase: str, **more: Any) -> Announcement:
+    fields = {"namespace": "ns", "deployment": "chat", "pod": "chat-0", "address": "10.1.1.1:8000"}
+    return Announcement.model_validate(fields | {"phase": phase} | more)
+
+
+def test_a_starting_pod() -> None:
+    pod = observe_pod(_pod(), _said("Loading"), running=2)
+    assert (pod.template, pod.created_at, pod.running) == ("abc", AT, 2)
+    assert pod.scheduled
+    assert not pod.ready
+    assert not pod.terminating
+    assert pod.failure is None
+
+
+def test_announcements_are_believed_before_the_kubelet() -> None:
+    assert observe_pod(_pod(), _said("Ready"), 0).ready
+    assert not observe_pod(_pod({"conditions": [READY]}), _said("Loading"), 0).ready
+    assert observe_pod(_pod({"conditions": [READY]}), None, 0).ready
+    assert not observe_pod(_pod(), None, 0).ready
+
+
+def test_an_unschedulable_pod_repeats_the_schedulers_words() -> None:
+    waiting = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/1 nodes",
+        "lastTransitionTime": "2026-11-21T10:00:05Z",
+    }
+    pod = observe_pod(_pod({"conditions": [waiting]}, node=""), None, 0)
+    assert (pod.unschedulable, pod.unschedulable_at, pod.scheduled) == ("0/1 nodes", AT + 5, False)
+    assert observe_pod(_pod({"conditions": [waiting]}), None, 0).unschedulable == ""
+
+
+ENDED = {"exitCode": 3, "message": "boom", "finishedAt": "2026-11-21T10:00:30Z"}
+FAILURES: dict[str, tuple[Manifest, Announcement | None, str, bool, str]] = {
+    "pull": (
+        _container(state={"waiting": {"reason": "ErrImagePull", "message": "no such image"}}),
+        None,
+        "ImagePullFailed",
+        False,
+        "runtime:1",
+    ),
+    "setup": (
+        _container(state={"waiting": {"reason": "CreateContainerConfigError"}}),
+        None,
+        "ContainerCrashed",
+        False,
+        "CreateContainerConfigError",
+    ),
+    "said so": (
+        _container(state={"running": {}}),
+        _said("Failed", reason="CheckpointBroken", message="truncated"),
+        "CheckpointBroken",
+        True,
+        "truncated",
+    ),
+    "said little": ({}, _said("Failed"), "EngineCrashed", True, "kubectl logs chat-0"),
+    "crashed": (
+        _container(lastState={"terminated": ENDED}, state={"waiting": {"reason": "CrashLoop"}}),
+        _said("Ready", phases={"container": AT + 2}),
+        "ContainerCrashed",
+        False,
+        "code 3: boom",
+    ),
+    "killed for memory": (
+        _container(state={"terminated": ENDED | {"reason": "OOMKilled"}}),
+        None,
+        "OutOfMemory",
+        False,
+        "--previous",
+    ),
+    "evicted": (
+        {"phase": "Failed", "reason": "Evicted", "message": "low on disk"},
+        _said("Ready"),
+        "ContainerCrashed",
+        True,
+        "Evicted low on disk",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_failures_are_named_with_what_is_known(case: str) -> None:
+    status, said, reason, final, words = FAILURES[case]
+    pod = observe_pod(_pod(status), said, 0)
+    assert pod.failed
+    assert pod.failure is not None
+    assert (pod.failure.reason, pod.failure.final) == (reason, final)
+    assert words in pod.failure.message
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (_container(lastState={"terminated": ENDED}, ready=True), None),
+        (
+            _container(lastState={"terminated": ENDED}),
+            _said("Starting", phases={"container": AT + 31}),
+        ),
+    ],
+    ids=["ready-again", "started-again"],
+)
+def test_a_container_that_came_back_has_not_failed(status: Manifest, said: Any) -> None:
+    assert observe_pod(_pod(status), said, 0).failure is None
+
+
+MARKED = {"stoker.dev/address": "10.1.1.1:8000"}
+
+
+@pytest.mark.parametrize(
+    ("pod", "said", "address"),
+    [
+        (_pod(), _said("Ready"), "10.1.1.1:8000"),
+        (_pod(marks=MARKED), _said("Failed"), None),
+        (_pod(marks=MARKED), _said("Starting"), None),
+        (_pod(marks=MARKED), _said("Draining"), "10.1.1.1:8000"),
+        (_pod(marks=MARKED), None, "10.1.1.1:8000"),
+        (_pod({"conditions": [READY], "podIP": "10.1.1.9"}), None, "10.1.1.9:8000"),
+        (_pod({"conditions": [READY], "podIP": "fd00::9"}), None, "[fd00::9]:8000"),
+        (_pod({"conditions": [READY], "podIP": "10.1.1.9"}, marks=MARKED), None, "10.1.1.1:8000"),
+        (_pod({"podIP": "10.1.1.9"}), None, None),
+    ],
+)
+def test_a_pod_is_marked_where_it_answers(pod: Manifest, said: Any, address: str | None) -> None:
+    assert wanted_address(pod, said) == address
+
+
+def test_the_instants_of_a_wake() -> None:
+    marks = {"stoker.dev/asked-at": "100.0", "stoker.dev/decided-at": "100.5"}
+    placed = {"type": "PodScheduled", "lastTransitionTime": "2026-11-21T10:00:00Z"}
+    pod = _pod({"conditions": [placed]}, marks=marks)
+    said = _said("Ready", phases={"container": 101.0})
+    seen = wake_instants(pod, said, 100.7)
+    assert seen == {"asked": 100.0, "decided": 100.5, "scheduled": 100.7, "container": 101.0}
+    assert wake_instants(pod, said, None)["scheduled"] == AT
+    assert wake_instants(_pod(), said, None) == {"container": 101.0}

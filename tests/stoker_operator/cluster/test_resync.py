@@ -1,0 +1,71 @@
+"""Looking everything up: at the start until it succeeds, later for what watches missed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from stoker_operator.cluster import resync
+from stoker_operator.cluster.resync import Resync
+from stoker_operator.cluster.snapshot import Snapshot
+from support.api_server import ApiServer
+
+POD = {
+    "metadata": {
+        "namespace": "ns",
+        "name": "chat-0",
+        "uid": "u",
+        "labels": {"stoker.dev/deployment": "chat"},
+    },
+    "spec": {},
+}
+PATH = "/api/v1/pods/chat-0"
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ApiServer]:
+    """A small API server."""
+    async with ApiServer().serving() as server:
+        yield server
+
+
+async def test_the_first_look_waits_for_the_crds_and_the_server(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resync, "RETRY_S", 0.01)
+    server.answers += [(404, "{}")] * 5 + [(500, "{}")] * 5
+    server.put(PATH, POD)
+    snapshot, changed = Snapshot(), list[tuple[str, str]]()
+    async with server.client() as cluster:
+        looking = Resync(cluster, snapshot, ("",), lambda *what: changed.append(what))
+        await looking.first()
+    assert snapshot.synced
+    assert changed == [("Pod", "ns/chat-0")]
+    assert snapshot.pods("ns/chat")[0]["kind"] == "Pod"
+    selectors = {path: query for _, path, query, _ in server.requests}
+    assert selectors["/api/v1/pods"] == {"labelSelector": "stoker.dev/deployment"}
+
+
+async def test_what_vanished_unseen_is_noticed_later(server: ApiServer) -> None:
+    server.put(PATH, POD)
+    snapshot, changed = Snapshot(), list[tuple[str, str]]()
+    async with server.client() as cluster:
+        looking = Resync(cluster, snapshot, ("",), lambda *what: changed.append(what))
+        await looking.first()
+        del server.objects[PATH]
+        task = asyncio.create_task(looking.forever(0.01))
+        server.answers.append((500, "{}"))
+        while len(changed) < 2:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        await asyncio.wait([task])
+    assert snapshot.pods("ns/chat") == []
+
+
+async def test_only_the_watched_namespaces_are_listed(server: ApiServer) -> None:
+    async with server.client() as cluster:
+        await Resync(cluster, Snapshot(), ("a", "b"), lambda *_: None).once()
+    assert all("/namespaces/" in path for _, path, _, _ in server.requests)
+    assert len(server.requests) == 10

@@ -1,0 +1,87 @@
+"""Secret and Services: written when needed, mended when changed, never taken from others."""
+
+from __future__ import annotations
+
+import base64
+
+from stoker_api.tokens import derive_token
+from stoker_operator.cluster.snapshot import Snapshot
+from stoker_operator.handlers.children import Children, contains
+from support.builders import make_llm
+from support.fake_cluster import FakeCluster
+
+HOST = "gateway.stoker.svc.cluster.local"
+LLM = make_llm()
+
+
+def _children(key: bytes | None = b"key") -> tuple[Children, FakeCluster, Snapshot]:
+    cluster, snapshot = FakeCluster(), Snapshot()
+    return Children(cluster, snapshot, key, HOST), cluster, snapshot
+
+
+async def test_the_token_is_the_one_that_gateways_derive() -> None:
+    children, cluster, _ = _children()
+    await children.apply_secret(LLM)
+    data = cluster.objects["Secret", "ns/chat-runtime"]["data"]["token"]
+    assert base64.b64decode(data).decode() == derive_token(b"key", "runtime/ns/chat")
+
+
+async def test_the_secret_is_written_once_per_process_and_object() -> None:
+    children, cluster, _ = _children()
+    await children.apply_secret(LLM)
+    await children.apply_secret(LLM)
+    assert len(cluster.writes) == 1
+    remade = LLM.model_copy(update={"metadata": LLM.metadata.model_copy(update={"uid": "another"})})
+    await children.apply_secret(remade)
+    assert len(cluster.writes) == 2
+    children.forget("ns/chat")
+    await children.apply_secret(remade)
+    assert len(cluster.writes) == 3
+
+
+async def test_without_an_internal_key_there_is_no_secret() -> None:
+    children, cluster, _ = _children(key=None)
+    await children.apply_secret(LLM)
+    assert cluster.writes == []
+
+
+async def test_services_are_made_once_and_mended() -> None:
+    children, cluster, snapshot = _children()
+    await children.apply_services(LLM, 1)
+    await children.apply_services(LLM, 1)
+    assert [write[0] for write in cluster.writes] == ["create", "create"]
+    tampered = dict(cluster.objects["Service", "ns/chat-pods"])
+    tampered["spec"] = tampered["spec"] | {"selector": {}}
+    snapshot.upsert(cluster.put(tampered), "Service", 1)
+    await children.apply_services(LLM, 1)
+    assert cluster.writes[-1] == ("apply", "Service", "ns/chat-pods")
+    assert cluster.objects["Service", "ns/chat-pods"]["spec"]["selector"]
+
+
+async def test_a_deleted_service_is_made_again() -> None:
+    children, cluster, snapshot = _children()
+    await children.apply_services(LLM, 1)
+    gone = cluster.objects.pop(("Service", "ns/chat"))
+    snapshot.remove(gone, "Service")
+    children.forget("ns/chat")
+    await children.apply_services(LLM, 1)
+    assert ("Service", "ns/chat") in cluster.objects
+
+
+async def test_a_name_that_is_taken_is_tried_once() -> None:
+    children, cluster, _ = _children()
+    theirs = {"kind": "Service", "metadata": {"name": "chat", "namespace": "ns"}, "spec": {"a": 1}}
+    cluster.put(theirs)
+    await children.apply_services(LLM, 1)
+    await children.apply_services(LLM, 1)
+    assert cluster.objects["Service", "ns/chat"]["spec"] == {"a": 1}
+    assert len(cluster.writes) == 2
+
+
+def test_contains_what_is_wanted_whatever_else_there_is() -> None:
+    present = {"a": 1, "b": {"c": [{"x": 1, "y": 2}, {"x": 3}]}, "extra": None}
+    assert contains(present, {"a": 1, "b": {"c": [{"x": 3}]}})
+    assert not contains(present, {"a": 2})
+    assert not contains(present, {"b": {"c": [{"x": 4}]}})
+    assert not contains(present, {"b": [1]})
+    assert not contains(present, {"a": {"z": 1}})

@@ -1,0 +1,149 @@
+"""The queue of keys: one task a key, none waits for another, failures come back later."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from stoker_operator.errors import ClusterError, LeaseLost
+from stoker_operator.handlers import workqueue
+from stoker_operator.handlers.workqueue import WorkQueue
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short pauses."""
+    monkeypatch.setattr(workqueue, "MIN_BACKOFF_S", 0.01)
+
+
+async def _until(check: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if check():
+            return
+        await asyncio.sleep(0.004)
+    raise AssertionError("not in time")
+
+
+class Work:
+    """Reconciles by noting keys; each key may be blocked or told what to do next."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.running = 0
+        self.gates: dict[str, asyncio.Event] = {}
+        self.answers: list[float | Exception | None] = []
+
+    async def __call__(self, key: str) -> float | None:
+        self.seen.append(key)
+        self.running += 1
+        gate = self.gates.get(key)
+        if gate is not None:
+            await gate.wait()
+        self.running -= 1
+        answer = self.answers.pop(0) if self.answers else None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def test_a_key_added_often_while_it_is_worked_on_is_worked_on_once_more() -> None:
+    work = Work()
+    gate = work.gates["a"] = asyncio.Event()
+    queue = WorkQueue(work)
+    for _ in range(5):
+        queue.add("a")
+    await asyncio.sleep(0.01)
+    assert work.seen == ["a"]
+    for _ in range(5):
+        queue.add("a")
+    gate.set()
+    await queue.drain()
+    assert work.seen == ["a", "a"]
+
+
+async def test_different_keys_never_wait_for_each_other() -> None:
+    work = Work()
+    work.gates["slow"] = asyncio.Event()
+    queue = WorkQueue(work)
+    queue.add("slow")
+    queue.add("quick")
+    await _until(lambda: work.seen == ["slow", "quick"] and work.running == 1)
+    await queue.stop()
+
+
+async def test_comes_back_at_the_instant_that_was_asked_for() -> None:
+    work = Work()
+    work.answers = [100.05, None]
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    queue = WorkQueue(work, clock=lambda: 100 + loop.time() - began)
+    queue.add("a")
+    await _until(lambda: work.seen == ["a", "a"])
+    assert loop.time() - began >= 0.05
+    await queue.stop()
+
+
+async def test_a_change_comes_before_the_instant_that_was_asked_for() -> None:
+    work = Work()
+    work.answers = [10**10, None]
+    queue = WorkQueue(work)
+    queue.add("a")
+    await _until(lambda: len(work.seen) == 1)
+    queue.add("a")
+    await _until(lambda: len(work.seen) == 2)
+    await queue.stop()
+
+
+@pytest.mark.parametrize("error", [ClusterError("500"), ValueError("a bug")], ids=repr)
+async def test_a_failure_is_tried_again_and_events_do_not_hurry_it(error: Exception) -> None:
+    work = Work()
+    work.answers = [error, error, None]
+    queue = WorkQueue(work)
+    queue.add("a")
+    await _until(lambda: len(work.seen) == 1)
+    queue.add("a")
+    assert work.running == 0
+    await _until(lambda: len(work.seen) >= 3)
+    await queue.stop()
+
+
+async def test_after_a_success_a_key_is_taken_at_once_again() -> None:
+    work = Work()
+    work.answers = [ClusterError("500"), None]
+    queue = WorkQueue(work)
+    queue.add("a")
+    await _until(lambda: len(work.seen) == 2)
+    await queue.drain()
+    queue.add("a")
+    await asyncio.sleep(0)
+    assert len(work.seen) == 3
+    await queue.stop()
+
+
+async def test_a_lost_lease_is_no_failure_and_not_tried_again() -> None:
+    work = Work()
+    work.answers = [LeaseLost("x")]
+    queue = WorkQueue(work)
+    queue.add("a")
+    await queue.drain()
+    await asyncio.sleep(0.03)
+    assert work.seen == ["a"]
+    queue.add("a")
+    await queue.drain()
+    assert work.seen == ["a", "a"]
+
+
+async def test_after_stop_nothing_begins() -> None:
+    work = Work()
+    work.gates["a"] = asyncio.Event()
+    work.answers = [10**10]
+    queue = WorkQueue(work)
+    queue.add("a")
+    queue.add("later")
+    await _until(lambda: len(work.seen) == 2)
+    await queue.stop()
+    queue.add("b")
+    await asyncio.sleep(0.01)
+    assert work.seen == ["a", "later"]
