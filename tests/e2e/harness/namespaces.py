@@ -9,11 +9,10 @@ import os
 import shutil
 import signal
 import subprocess
-import time
+from functools import partial
 from pathlib import Path
 
 from e2e.harness.process import find, start, wait_until
-from e2e.harness.settings import HarnessError
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -94,19 +93,19 @@ def make_cgroup(name: str) -> str:
 
 def remove_cgroup(name: str) -> None:
     """Remove the node's cgroups; their processes may take a moment to be gone."""
-    deadline = time.monotonic() + 20
     for hierarchy in _hierarchies("cgroup", "cgroup2"):
-        for folder, _, _ in os.walk(hierarchy / name, topdown=False):
-            while True:
-                try:
-                    os.rmdir(folder)
-                    break
-                except FileNotFoundError:
-                    break
-                except OSError as error:
-                    if time.monotonic() > deadline:
-                        raise HarnessError(f"cannot remove the cgroup {folder}: {error}") from error
-                    time.sleep(0.05)
+        folder = hierarchy / name
+        wait_until(partial(_removed, folder), f"the removal of the cgroup {folder}", 30)
+
+
+def _removed(folder: Path) -> bool:
+    """Try to remove a cgroup and those below; False while processes in it are still ending."""
+    try:
+        for path, _, _ in os.walk(folder, topdown=False):
+            os.rmdir(path)
+    except OSError:
+        return False
+    return True
 
 
 def _hierarchies(*kinds: str) -> list[Path]:
