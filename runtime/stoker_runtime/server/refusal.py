@@ -71,6 +71,15 @@ def context_too_long(limit: int, prompt: int, answer: int, param: str) -> Refusa
     return Refusal(400, message, param=param, code="context_length_exceeded")
 
 
+def context_far_too_long(limit: int, at_least: int, param: str) -> Refusal:
+    """The prompt can't fit, which its size alone says."""
+    message = (
+        f"This model's maximum context length is {limit} tokens. However, you requested at least "
+        f"{at_least} tokens in the {param}. Please reduce the length of the {param}."
+    )
+    return Refusal(400, message, param=param, code="context_length_exceeded")
+
+
 def model_not_found(name: str) -> Refusal:
     """Another model than the one that is served."""
     message = f"The model `{name}` does not exist or you do not have access to it."

@@ -28,7 +28,7 @@ from stoker_runtime.server.stream import EventStream
 from stoker_runtime.server.texts import Texts
 from stoker_runtime.wire import Loaded
 
-_THREAD_BYTES = 8 << 10
+THREAD_BYTES = 8 << 10
 """Bodies above this size (some 3 ms) are tokenised in a thread, so that streams do not wait."""
 KEEP_ALIVE_S = 15.0
 """A stream that had nothing to say for so long sends a comment; proxies cut silent ones."""
@@ -77,10 +77,10 @@ class Service:
         """Answer one request, whole or streamed. Raises `Refusal` before the first byte."""
         texts, loaded = self._get_model(ask.model)
         arrived_at = asyncio.get_running_loop().time()
-        if len(exchange.request.body) > _THREAD_BYTES:
-            prompts = await asyncio.to_thread(texts.encode, ask)
+        if len(exchange.request.body) > THREAD_BYTES:
+            prompts = await asyncio.to_thread(texts.encode, ask, loaded.max_model_len)
         else:
-            prompts = texts.encode(ask)
+            prompts = texts.encode(ask, loaded.max_model_len)
         sequences = _plan_sequences(ask, prompts, loaded)
         full = self.check_room(len(sequences))
         if full:

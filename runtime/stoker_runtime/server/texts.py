@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 from stoker_runtime.errors import CheckpointNotFound, RequestInvalid
 from stoker_runtime.server.messages import Message
 from stoker_runtime.server.openai import Ask
-from stoker_runtime.server.refusal import invalid
+from stoker_runtime.server.refusal import context_far_too_long, invalid
 
 if TYPE_CHECKING:
     from stoker_runtime.text.template import ChatTemplate
     from stoker_runtime.text.tokenizer import Tokenizer
+
+_SUSPICIOUS = 8
+"""Characters per token of the context above which a prompt is looked at before it is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +31,26 @@ class Texts:
     tokenizer: Tokenizer
     template: ChatTemplate | None
 
-    def encode(self, ask: Ask) -> list[list[int]]:
-        """The ids of every prompt. Raises `Refusal`."""
+    def encode(self, ask: Ask, limit: int) -> list[list[int]]:
+        """The ids of every prompt; none may have more than `limit`. Raises `Refusal`."""
         if ask.is_chat:
-            return [self.encode_chat(ask.messages, ask.template_extra)]
-        prompts = [self._encode_prompt(prompt) for prompt in ask.prompts]
-        if not all(prompts):
-            raise invalid("`prompt` must not be empty", "prompt")
-        return prompts
+            text = self.render(ask.messages, ask.template_extra)
+            self._check_length(text, limit, "messages")
+            return [_some(self.tokenizer.encode_rendered(text), "messages")]
+        for prompt in ask.prompts:
+            if isinstance(prompt, str):
+                self._check_length(prompt, limit, "prompt")
+        return [_some(self._encode_prompt(prompt), "prompt") for prompt in ask.prompts]
 
-    def encode_chat(self, messages: Sequence[Message], extra: dict[str, object]) -> list[int]:
-        """A chat as the model's template writes it."""
+    def render(self, messages: Sequence[Message], extra: dict[str, object]) -> str:
+        """A chat as the model's template writes it. Raises `Refusal`."""
         if self.template is None:
             message = "this model has no chat template: use /v1/completions"
             raise invalid(message, "messages", "chat_template_missing")
         try:
-            text = self.template.render(messages, extra)
+            return self.template.render(messages, extra)
         except RequestInvalid as error:
             raise invalid(f"`messages`: {error}", "messages") from None
-        ids = self.tokenizer.encode_rendered(text)
-        if not ids:
-            raise invalid("`messages` make an empty prompt", "messages")
-        return ids
 
     def echo(self, prompt: str | list[int]) -> str:
         """The prompt as text."""
@@ -57,6 +58,19 @@ class Texts:
 
     def _encode_prompt(self, prompt: str | list[int]) -> list[int]:
         return self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+
+    def _check_length(self, text: str, limit: int, param: str) -> None:
+        """Refuse what can't fit by far without counting it: megabytes take seconds to tokenise."""
+        if len(text) > _SUSPICIOUS * limit:
+            at_least = self.tokenizer.least_tokens(text)
+            if at_least > limit:
+                raise context_far_too_long(limit, at_least, param)
+
+
+def _some(ids: list[int], param: str) -> list[int]:
+    if not ids:
+        raise invalid(f"`{param}` must not be empty", param)
+    return ids
 
 
 def load_texts(folder: Path) -> Texts:

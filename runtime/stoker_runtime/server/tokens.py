@@ -6,6 +6,8 @@ before the model is.
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from stoker_runtime.server import refusal
@@ -14,7 +16,7 @@ from stoker_runtime.server.exchange import Exchange
 from stoker_runtime.server.messages import read_messages
 from stoker_runtime.server.openai import TokenId
 from stoker_runtime.server.refusal import invalid
-from stoker_runtime.server.service import Service
+from stoker_runtime.server.service import THREAD_BYTES, Service
 from stoker_runtime.server.texts import Texts
 
 _json = msgspec.json.Encoder().encode
@@ -44,14 +46,10 @@ async def answer_tokenize(service: Service, exchange: Exchange) -> None:
     """The ids of a text, or of a chat as the model sees it."""
     body = decode_body(_tokenize_decoder, exchange.request.body)
     texts = _get_texts(service, body.model)
-    if body.messages is not None:
-        ids = texts.encode_chat(read_messages(body.messages), {})
-    elif body.prompt is None:
-        raise invalid("`prompt` or `messages` is required", "prompt", "missing_required_parameter")
-    elif body.add_special_tokens:
-        ids = texts.tokenizer.encode(body.prompt)
+    if len(exchange.request.body) > THREAD_BYTES:
+        ids = await asyncio.to_thread(_encode, texts, body)
     else:
-        ids = texts.tokenizer.encode_rendered(body.prompt)
+        ids = _encode(texts, body)
     loaded = service.lifecycle.loaded
     limit = loaded.max_model_len if loaded else None
     exchange.send(200, _json({"count": len(ids), "max_model_len": limit, "tokens": ids}))
@@ -65,6 +63,16 @@ async def answer_detokenize(service: Service, exchange: Exchange) -> None:
     if worst >= tokenizer.vocab_size:
         raise invalid(f"`tokens`: id {worst} is not below {tokenizer.vocab_size}", "tokens")
     exchange.send(200, _json({"prompt": tokenizer.decode(body.tokens)}))
+
+
+def _encode(texts: Texts, body: TokenizeBody) -> list[int]:
+    if body.messages is not None:
+        return texts.tokenizer.encode_rendered(texts.render(read_messages(body.messages), {}))
+    if body.prompt is None:
+        raise invalid("`prompt` or `messages` is required", "prompt", "missing_required_parameter")
+    if body.add_special_tokens:
+        return texts.tokenizer.encode(body.prompt)
+    return texts.tokenizer.encode_rendered(body.prompt)
 
 
 def _get_texts(service: Service, model: str | None) -> Texts:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tokenizers import AddedToken
@@ -78,6 +79,19 @@ class Tokenizer:
             token = self._backend.id_to_token(id)
             known = self._bytes[id] = b"" if token is None else self._token_bytes(token)
         return known
+
+    def least_tokens(self, text: str) -> int:
+        """A lower bound of what `encode` counts, a thousand times faster.
+
+        No token is longer than the longest: 1 MB of text makes at least 8192 tokens if that one has
+        128 bytes. A normaliser may shorten a text before, but never to less than a quarter.
+        """
+        shrinks = 1 if self._backend.normalizer is None else 4
+        return len(text.encode()) // (self._longest_token_bytes * shrinks)
+
+    @cached_property
+    def _longest_token_bytes(self) -> int:
+        return max(len(token.encode()) for token in self._backend.get_vocab())
 
     def is_special(self, id: int) -> bool:
         """Whether the id is a control token, which answers leave out."""

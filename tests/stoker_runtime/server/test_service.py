@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -316,6 +317,19 @@ def test_parallel_answers_never_share_an_id(server: RuntimeServer) -> None:
     assert len({id for id, _ in ids}) == len({request for _, request in ids}) == 8
 
 
-def test_a_large_prompt_is_tokenised_beside_the_loop(server: RuntimeServer) -> None:
-    answer = server.request("POST", COMPLETION, {"model": MODEL, "prompt": "hello " * 20_000})
-    assert answer.error["code"] == "context_length_exceeded"
+@pytest.mark.parametrize("num_words", [600, 1_000_000])
+def test_a_prompt_too_long_is_refused_at_once_whatever_its_size(
+    server: RuntimeServer, num_words: int
+) -> None:
+    text = "fire " * num_words
+    message = {"role": "user", "content": text}
+    for path, body in ((COMPLETION, {"prompt": text}), (CHAT, {"messages": [message]})):
+        began_at = time.monotonic()
+        answer = server.request("POST", path, {"model": MODEL, **body})
+        assert answer.error["code"] == "context_length_exceeded"
+        assert time.monotonic() - began_at < 2
+
+
+def test_a_large_text_is_counted_beside_the_loop(server: RuntimeServer) -> None:
+    answer = server.request("POST", "/tokenize", {"prompt": "fire " * 20_000})
+    assert answer.json["count"] >= 20_000

@@ -90,8 +90,10 @@ def sentence_piece(tmp_path: Path) -> Path:
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     )
     backend.add_special_tokens(["<unk>", "<s>", "</s>"])
-    backend.save(str(tmp_path / "tokenizer.json"))
-    return tmp_path
+    folder = tmp_path / "sentence_piece"
+    folder.mkdir()
+    backend.save(str(folder / "tokenizer.json"))
+    return folder
 
 
 @given(text=st.text(max_size=20))
@@ -108,6 +110,17 @@ def test_an_answer_keeps_the_space_before_its_first_word(sentence_piece: Path) -
     ours = Tokenizer(sentence_piece)
     ids = [ours._backend.token_to_id(token) for token in ("▁hello", "world")]
     assert Detokenizer(ours).push(ids) == " helloworld"
+
+
+@given(text=st.text(max_size=200) | st.text("e fir", max_size=500))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_the_lower_bound_is_one(folder: Path, sentence_piece: Path, text: str) -> None:
+    for ours in (Tokenizer(folder), Tokenizer(sentence_piece)):
+        assert ours.least_tokens(text) <= len(ours.encode_rendered(text))
+
+
+def test_the_lower_bound_grows_with_the_text(folder: Path) -> None:
+    assert Tokenizer(folder).least_tokens("hello " * 10_000) > 4000
 
 
 def test_special_tokens_are_known_by_id(folder: Path) -> None:
