@@ -133,7 +133,7 @@ def _read_flags(args: Sequence[str]) -> dict[str, str]:
     for arg in rest:
         flag, has_value, value = arg.partition("=")
         if flag not in names:
-            raise ConfigInvalid(f"unknown flag {arg!r}; known are {', '.join(names)}")
+            raise ConfigInvalid(f"unknown flag {arg!r}; `python -m stoker_runtime` lists them")
         if not has_value:
             value = next(rest, "")
             if not value:
