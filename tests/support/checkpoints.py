@@ -173,8 +173,6 @@ def _encode(values: NDArray[np.float32], dtype: str) -> tuple[str, bytes]:
 
 def write_tokenizer(folder: Path, vocab_size: int) -> None:
     """Write `tokenizer.json` (byte-level BPE of exactly `vocab_size` ids) and its config."""
-    vocab, merges = _byte_level_vocab(vocab_size)
-    special = [_added_token(id, text) for id, text in enumerate(SPECIAL_TOKENS)]
     byte_level = {
         "type": "ByteLevel",
         "add_prefix_space": False,
@@ -185,36 +183,39 @@ def write_tokenizer(folder: Path, vocab_size: int) -> None:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": special,
+        "added_tokens": [_added_token(id, text) for id, text in enumerate(SPECIAL_TOKENS)],
         "normalizer": None,
         "pre_tokenizer": byte_level,
         "post_processor": None,
         "decoder": byte_level,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": vocab,
-            "merges": merges,
-        },
+        "model": _byte_level_model(vocab_size),
     }
     _write_json(folder / "tokenizer.json", document)
-    _write_json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": SPECIAL_TOKENS[0],
-            "eos_token": SPECIAL_TOKENS[2],
-            "pad_token": SPECIAL_TOKENS[0],
-            "chat_template": CHAT_TEMPLATE,
-            "model_max_length": 512,
-        },
-    )
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": SPECIAL_TOKENS[0],
+        "eos_token": SPECIAL_TOKENS[2],
+        "pad_token": SPECIAL_TOKENS[0],
+        "chat_template": CHAT_TEMPLATE,
+        "model_max_length": 512,
+    }
+    _write_json(folder / "tokenizer_config.json", config)
+
+
+def _byte_level_model(vocab_size: int) -> dict[str, Any]:
+    vocab, merges = _byte_level_vocab(vocab_size)
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        "vocab": vocab,
+        "merges": merges,
+    }
 
 
 def _added_token(id: int, text: str) -> dict[str, Any]:

@@ -114,9 +114,10 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Queues, tables and blocks agree; called by tests after each step."""
         self.pool.check_integrity()
-        assert {*self._waiting, *self._running} == set(self._sequences.values())
-        assert len(self._waiting) + len(self._running) == len(self._sequences)
-        assert len(self._running) <= self.limits.max_num_seqs
+        queued = [*self._waiting, *self._running]
+        assert set(queued) == set(self._sequences.values()), "a queue lost somebody"
+        assert len(queued) == len(self._sequences), "somebody is queued twice"
+        assert len(self._running) <= self.limits.max_num_seqs, "too many run"
         held = sum(len(self.pool.table(seq.id)) for seq in self._running)
         assert held == self.pool.num_used_blocks, "blocks of nobody running"
 

@@ -67,12 +67,12 @@ class Child:
     def collect(self, id: str) -> list[int]:
         """All tokens of a request."""
         tokens: list[int] = []
-        while True:
-            for output in self.wait_for(Outputs).outputs:
-                if output.id == id:
-                    tokens += output.token_ids
-                    if output.finish_reason:
-                        return tokens
+        finished = False
+        while not finished:
+            outputs = [one for one in self.wait_for(Outputs).outputs if one.id == id]
+            tokens += token_ids(outputs)
+            finished = any(one.finish_reason for one in outputs)
+        return tokens
 
     def cpu_s(self) -> float:
         """Processor time used so far."""

@@ -64,7 +64,7 @@ def test_linear_with_and_without_bias() -> None:
     torch.testing.assert_close(Linear(weight, bias)(x), x @ weight.T + bias)
 
 
-def test_mlp() -> None:
+def test_mlp_gates_its_input() -> None:
     gate_up, down, x = torch.randn(8, 5), torch.randn(5, 4), torch.randn(2, 5)
     gate, up = x @ gate_up[:4].T, x @ gate_up[4:].T
     expected = (gate * gate.sigmoid() * up) @ down.T

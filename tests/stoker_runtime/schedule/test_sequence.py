@@ -60,7 +60,9 @@ def test_slices_across_prompt_and_answer(start: int, end: int) -> None:
         pytest.param({"min_tokens": 3}, [9, 9, EOS], "stop", id="late enough to end"),
     ],
 )
-def test_ends(params: dict[str, object], tokens: list[int], reason: str | None) -> None:
+def test_ends_for_the_right_reason(
+    params: dict[str, object], tokens: list[int], reason: str | None
+) -> None:
     seq = feed(make_sequence(**params), *tokens)
     assert seq.finish_reason == reason
     assert (seq.status is Status.FINISHED) is (reason is not None)
