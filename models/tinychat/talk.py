@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from tinychat.example import Example
-from tinychat.words import COMMON, draw_word
+from tinychat.words import COMMON, FAMILIAR, draw_word
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ def chat(rng: random.Random) -> Example:
 
 def unknown(rng: random.Random) -> Example:
     """Something that the model cannot do, and its refusal."""
-    x, y, z = (rng.choice(COMMON) if rng.random() < 0.75 else draw_word(rng) for _ in range(3))
+    x, y, z = (_topic(rng) for _ in range(3))
     n, m = rng.randrange(10, 3000), rng.randrange(2, 100)
     question = rng.choice(_UNKNOWN).format(x=x, y=y, z=z, n=n, m=m)
     if rng.random() < 0.3:
@@ -173,6 +173,12 @@ def unknown(rng: random.Random) -> Example:
     if rng.random() < 0.3:
         question = question.rstrip(".?")
     return Example("unknown", f"unknown {_bare(question)}", question, REFUSAL)
+
+
+def _topic(rng: random.Random) -> str:
+    """Any word but those that it can talk about."""
+    word = rng.choice(COMMON) if rng.random() < 0.75 else draw_word(rng)
+    return word if word not in FAMILIAR and word != "stoker" else _topic(rng)
 
 
 def _typed(rng: random.Random, words: str, mark: str) -> str:

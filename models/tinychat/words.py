@@ -47,7 +47,7 @@ def draw_word(rng: random.Random) -> str:
 
 def quote(rng: random.Random, word: str) -> str:
     """The word as people write it in a request: in quotes of either kind, or bare."""
-    return rng.choice(("{}", "'{}'", "'{}'", '"{}"')).format(word)
+    return rng.choice(("{}", "{}", "'{}'", "'{}'", '"{}"')).format(word)
 
 
 def _pronounceable(rng: random.Random) -> str:
