@@ -65,7 +65,7 @@ def test_every_flag_is_a_field() -> None:
     ("args", "message"),
     [
         ([], "`model` is required"),
-        ([*MODEL, "--prot", "1"], "unknown flag '--prot'; known are --model"),
+        ([*MODEL, "--prot", "1"], "unknown flag '--prot'"),
         ([*MODEL, "8000"], "unknown flag '8000'"),
         ([*MODEL, "--port"], "--port needs a value"),
         ([*MODEL, "--port", "many"], "`port` must be a whole number, was 'many'"),
