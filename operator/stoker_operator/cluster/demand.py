@@ -30,6 +30,7 @@ SILENCE_S = 12.0
 """Gateways say something every 5 s; after this the stream is taken for dead."""
 INTRODUCTION_S = 0.2
 """A stream that pauses this long after it opened has told all it knew."""
+LONGEST_LINE_BYTES = 2**20
 MIN_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 1.0
 
@@ -60,7 +61,9 @@ class DemandStreams:
     async def run(self, cluster: KubeCluster, namespace: str) -> None:
         """Follow the gateway pods for ever."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=SILENCE_S)
-        async with aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session:
+        async with aiohttp.ClientSession(
+            timeout=timeout, headers=self._headers, read_bufsize=LONGEST_LINE_BYTES
+        ) as session:
             try:
                 while True:
                     await self._follow_pods(cluster, namespace, session)
@@ -105,6 +108,8 @@ class DemandStreams:
                 backoff_s = MIN_BACKOFF_S
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 logger.debug("gateway %s: %r", worker, error)
+            except ValueError as error:  # a line longer than the buffer
+                logger.warning("gateway %s: %r", worker, error)
             await asyncio.sleep(backoff_s)
             backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
 

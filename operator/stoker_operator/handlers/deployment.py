@@ -143,7 +143,7 @@ class DeploymentReconciler:
         snapshot = self._world.snapshot
         pods = tuple(
             observe_pod(
-                pod,
+                _disowned(pod, deployment.metadata.uid),
                 snapshot.announced(pod["metadata"]["uid"]),
                 demand.pods.get(pod["metadata"]["name"], 0),
             )
@@ -192,6 +192,8 @@ class DeploymentReconciler:
         manifest = build_pod(deployment, order, self._world.pod_settings)
         made = await self._world.cluster.apply(manifest)
         self._world.snapshot.upsert(made, "Pod", self._world.clock())
+        if "deletionTimestamp" in made["metadata"]:
+            raise Conflict(f"pod {order.name} is on its way out; another name is taken next")
         logger.info("made pod %s", key_of(manifest))
 
     async def _delete_pod(self, deployment: LLMDeployment, name: str, uid: str) -> None:
@@ -256,6 +258,13 @@ def _observed_demand(demand: DemandSum, observed: Observed) -> ObservedDemand:
         running=unplaced + sum(pod.running for pod in observed.live),
         active_at=demand.active_at,
     )
+
+
+def _disowned(pod: Manifest, owner: str) -> Manifest:
+    """A pod of an earlier deployment of the same name is about to be collected."""
+    if any(each["uid"] == owner for each in pod["metadata"].get("ownerReferences", ())):
+        return pod
+    return pod | {"metadata": pod["metadata"] | {"deletionTimestamp": "soon"}}
 
 
 def _retry_at(memory: Memory, now: float) -> float | None:

@@ -120,7 +120,7 @@ async def test_gateways_come_and_go_with_their_pods(server: ApiServer) -> None:
         await asyncio.sleep(0.05)
         assert not worker.listeners
         _show(server, _gateway_pod(worker.port))
-        await _until(lambda: worker.listeners)
+        await _until(lambda: ear.ledger.num_connected == 1)
         _show(server, _gateway_pod(worker.port), "DELETED")
         await _until(lambda: ear.ledger.num_connected == 0)
         assert ear.changes >= 2

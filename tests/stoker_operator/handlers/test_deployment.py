@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stoker_api.tokens import derive_token
-from stoker_operator.errors import Rejected
+from stoker_operator.errors import Conflict, Rejected
 from support.fake_cluster import FakeCluster, Killed
 from support.operator_world import KEY, OperatorWorld, make_claim, make_deployment
 
@@ -100,6 +100,38 @@ async def test_a_terminating_pod_never_blocks_a_new_one(world: OperatorWorld) ->
     await world.settle()
     assert len(world.live) == 1
     assert len(world.pods) == 2
+
+
+async def test_pods_of_an_earlier_deployment_of_the_name_are_not_replicas(
+    world: OperatorWorld,
+) -> None:
+    world.demand(queued=1)
+    await world.settle()
+    [first] = world.live
+    del world.cluster.objects["LLMDeployment", KEY]
+    await world.settle()
+    world.cluster.put(make_deployment())
+    world.demand(queued=1)
+    await world.settle()
+    assert len(world.live) == 2
+    assert world.status.replicas == 1
+    assert first in world.live
+
+
+async def test_a_name_that_is_taken_by_a_leaving_pod_is_passed_over(world: OperatorWorld) -> None:
+    world.demand(queued=1)
+    await world.settle()
+    world.run_pods()
+    [pod] = world.pods
+    leaving = pod["metadata"] | {"deletionTimestamp": "now"}
+    world.restart()
+    world.cluster.show(world.snapshot, world.now)
+    world.snapshot.remove(pod, "Pod")
+    world.cluster.objects["Pod", f"ns/{leaving['name']}"] = pod | {"metadata": leaving}
+    with pytest.raises(Conflict, match="on its way out"):
+        await world.reconciler.reconcile(KEY)
+    await world.reconciler.reconcile(KEY)
+    assert len(world.live) == 1
 
 
 async def test_a_broken_checkpoint_is_named_and_not_tried_again_at_once(
