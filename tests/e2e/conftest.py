@@ -12,6 +12,9 @@ from e2e.harness.apiserver import ControlPlane, control_plane
 from e2e.harness.cluster import Cluster, running_cluster
 from e2e.harness.dump import write_dump
 from e2e.harness.settings import Settings
+from e2e.stage.fixtures import figures, helm_program, pod_watch, release, stage, volume
+
+__all__ = ["figures", "helm_program", "pod_watch", "release", "stage", "volume"]
 
 _CLUSTER = pytest.StashKey[Cluster]()
 

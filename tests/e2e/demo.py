@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
+from e2e.harness.cluster import running_cluster
 from e2e.harness.report import say
 from e2e.harness.settings import REPOSITORY, HarnessError, Settings
 from e2e.stage.bring_up import Stage, bring_up
@@ -22,9 +24,10 @@ _PROMPT = "What is 127 + 348?"
 def main() -> int:
     """Run the demo; returns the exit status."""
     try:
-        stage = bring_up(Settings.from_env())
-        _sleep(stage)
-        status = _wake(stage)
+        with running_cluster(replace(Settings.from_env(), keep=True)) as cluster:
+            stage = bring_up(cluster)
+            _sleep(stage)
+            status = _wake(stage)
     except (HarnessError, TimeoutError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
@@ -34,10 +37,10 @@ def main() -> int:
 
 def _sleep(stage: Stage) -> None:
     say(f"applying {_SAMPLE.relative_to(REPOSITORY)}")
-    stage.kubectl("apply", "-f", str(_SAMPLE))
+    stage.cluster.kubectl("apply", "-f", str(_SAMPLE))
     stage.release.wait(_NAME, lambda one: "conditions" in one.get("status", {}), "seen")
     stage.release.wait_at_zero(_NAME, timeout_s=180)
-    print(f"\n$ kubectl get llm\n{stage.kubectl('get', 'llm')}")
+    print(f"\n$ kubectl get llm\n{stage.cluster.kubectl('get', 'llm')}")
 
 
 def _wake(stage: Stage) -> int:
@@ -45,13 +48,13 @@ def _wake(stage: Stage) -> int:
     script = [sys.executable, "-m", "stoker_cli", "chat", _NAME, _PROMPT, "--timeline", _NAME]
     ended = subprocess.run(script, env=_environment(stage), check=False)
     time.sleep(0.2)
-    print(f"\n$ kubectl get llm\n{stage.kubectl('get', 'llm')}")
+    print(f"\n$ kubectl get llm\n{stage.cluster.kubectl('get', 'llm')}")
     return ended.returncode
 
 
 def _environment(stage: Stage) -> dict[str, str]:
     access = {"STOKER_URL": stage.release.url, "OPENAI_API_KEY": stage.release.api_key}
-    return {**os.environ, **stage.kubectl.env, **access}
+    return {**os.environ, **stage.cluster.kubectl.env, **access}
 
 
 def _tell_what_next(stage: Stage) -> None:
@@ -59,8 +62,8 @@ def _tell_what_next(stage: Stage) -> None:
     message = f'"messages": [{{"role": "user", "content": "{_PROMPT}"}}]'
     print(f"""The cluster stays up; the model goes back to sleep by itself. Try next:
 
-  export KUBECONFIG={stage.kubectl.kubeconfig}
-  export PATH={stage.kubectl.program.parent}:$PWD/.venv/bin:$PATH
+  export KUBECONFIG={stage.cluster.kubectl.kubeconfig}
+  export PATH={stage.cluster.kubectl.program.parent}:$PWD/.venv/bin:$PATH
   export STOKER_URL={stage.release.url}
   export OPENAI_API_KEY=$({secret} | base64 -d)
 

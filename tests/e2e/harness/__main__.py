@@ -1,5 +1,6 @@
-"""The harness by hand: `PYTHONPATH=tests python -m e2e.harness up|down|status|images|env`.
+"""The harness by hand: `PYTHONPATH=tests python -m e2e.harness prepare|up|down|status|images|env`.
 
+`prepare` builds and fetches all that a cluster and the stories need, and starts nothing.
 `env` prints what a shell needs: `eval "$(python -m e2e.harness env)"` puts KUBECONFIG, kubectl
 and helm in reach.
 """
@@ -17,7 +18,7 @@ from e2e.harness.toolchain import tools
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; a failure is one message and exit status 1."""
     parser = argparse.ArgumentParser(prog="e2e.harness", description=__doc__)
-    parser.add_argument("command", choices=["up", "down", "status", "images", "env"])
+    parser.add_argument("command", choices=["prepare", "up", "down", "status", "images", "env"])
     parser.add_argument("--gpu", action="store_true", help="images: build the GPU runtime as well")
     options = parser.parse_args(arguments)
     try:
@@ -31,20 +32,31 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(command: str, settings: Settings, *, gpu: bool) -> str:
     provider = make_provider(settings)
     match command:
+        case "prepare":
+            provider.prepare()
+            tools(settings.cache, ["kubectl", "helm"])
+            return _images(settings, gpu=gpu)
         case "up":
             return f"export KUBECONFIG={provider.up()}"
         case "down":
             provider.down()
         case "images":
-            names = [ensure_image(settings, "stoker"), ensure_image(settings, "cpu")]
-            names += [ensure_image(settings, "gpu")] if gpu else []
-            return "\n".join([*names, ensure_stub(settings)])
+            return _images(settings, gpu=gpu)
         case "env":
             found = tools(settings.cache, ["kubectl", "helm"])
             folders = ":".join(str(program.parent) for program in found.values())
             return f"export KUBECONFIG={settings.kubeconfig} PATH={folders}:$PATH"
     state = "up" if provider.runs() else "down"
     return f"{choose(settings)} cluster {settings.name}: {state}"
+
+
+def _images(settings: Settings, *, gpu: bool) -> str:
+    """Names of our images, built when they are new; the user's own for `current`."""
+    if settings.image:
+        return "\n".join([settings.image, settings.runtime_image, settings.stub_image])
+    names = [ensure_image(settings, "stoker"), ensure_image(settings, "cpu")]
+    names += [ensure_image(settings, "gpu")] if gpu else []
+    return "\n".join([*names, ensure_stub(settings)])
 
 
 if __name__ == "__main__":

@@ -33,6 +33,10 @@ class KindProvider:
         gateways = [entry.get("Gateway", "") for entry in networks[0]["IPAM"]["Config"]]
         return str(next(gateway for gateway in gateways if "." in gateway))
 
+    def prepare(self) -> None:
+        """Build the `kind` program."""
+        tool(self.settings.cache, "kind")
+
     def up(self) -> Path:
         """Create the cluster unless it runs."""
         with locked(self.settings.cache / "clusters" / "kind.lock"):

@@ -48,10 +48,15 @@ class LocalProvider:
         """The machine's end of the link to the node."""
         return self._plan.host_ip
 
+    def prepare(self) -> None:
+        """Install packages and build the node's programs."""
+        ensure_packages()
+        tools(self.settings.cache, PROGRAMS)
+
     def up(self) -> Path:
         """Start the cluster, or reuse the one that runs."""
         with self._alone():
-            ensure_packages()
+            self.prepare()
             programs = tools(self.settings.cache, PROGRAMS)
             revision = _revision(programs)
             if self._is_healthy(revision, programs):

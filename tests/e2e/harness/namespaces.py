@@ -88,6 +88,9 @@ def make_cgroup(name: str) -> str:
         for setting in ("cpuset.cpus", "cpuset.mems"):
             if (hierarchy / setting).exists():
                 (hierarchy / name / setting).write_text((hierarchy / setting).read_text())
+        # The kubelet gives all pods this share at the top; ours are one level further down.
+        if (hierarchy / "cpu.shares").exists():
+            (hierarchy / name / "cpu.shares").write_text(str(1024 * (os.cpu_count() or 1)))
     return f"/{name}"
 
 

@@ -33,6 +33,9 @@ class Provider(Protocol):
     def client_ip(self) -> str:
         """The machine's address as pods reach it, for servers that a test starts."""
 
+    def prepare(self) -> None:
+        """Build or fetch the programs that `up` needs, which may take minutes the first time."""
+
     def up(self) -> Path:
         """Make the cluster run, or reuse it when it does; returns its kubeconfig."""
 

@@ -1,4 +1,4 @@
-"""From nothing to an installed release: cluster, images, volume, chart; each only when missing.
+"""From a cluster to an installed release: images, volume, chart; each only when missing.
 
 It puts the harness in a row for the stories and the demo; it asks no model anything.
 """
@@ -6,12 +6,10 @@ It puts the harness in a row for the stories and the demo; it asks no model anyt
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2e.harness.cluster import Cluster
 from e2e.harness.images import ensure_image, ensure_stub
-from e2e.harness.kubectl import Kubectl
-from e2e.harness.provider import Provider, make_provider
 from e2e.harness.report import say, timed
 from e2e.harness.settings import Settings
-from e2e.harness.toolchain import tools
 from e2e.harness.volume import folder_volume
 from e2e.stage.models import copy_tiny_chat
 from e2e.stage.release import NAMESPACE, Images, Release, install, read_api_key
@@ -24,9 +22,7 @@ _GATEWAY = "stoker-gateway"
 class Stage:
     """A cluster with the release in it."""
 
-    provider: Provider
-    kubectl: Kubectl
-    helm: Path
+    cluster: Cluster
     release: Release
     volumes: Path
 
@@ -34,26 +30,19 @@ class Stage:
         """Where a model folder of that name lies for pods that name `pvc://models/NAME`."""
         return self.volumes / name
 
-    def take_down(self) -> None:
-        """Remove the cluster."""
-        self.provider.down()
 
-
-def bring_up(settings: Settings) -> Stage:
+def bring_up(cluster: Cluster) -> Stage:
     """Make everything run, telling each step; what already runs is used as it is."""
-    provider = make_provider(settings)
-    programs = tools(settings.cache, ["kubectl", "helm"])
-    images = _ensure_images(settings)
-    kubectl = Kubectl(programs["kubectl"], provider.up())
+    images = _ensure_images(cluster.settings)
     for name in (images.stoker, images.runtime, images.stub):
-        provider.load_image(name)
-    volumes = _provide_models(settings, kubectl)
+        cluster.provider.load_image(name)
+    volumes = _provide_models(cluster)
     with timed("installing the chart"):
-        install(kubectl, programs["helm"], images)
-    url = f"{provider.reach(_GATEWAY, NAMESPACE, 80).url}/v1"
+        install(cluster.kubectl, cluster.helm, images)
+    url = f"{cluster.provider.reach(_GATEWAY, NAMESPACE, 80).url}/v1"
     say(f"the gateway answers at {url}")
-    release = Release(kubectl, images, url, read_api_key(kubectl))
-    return Stage(provider, kubectl, programs["helm"], release, volumes)
+    release = Release(cluster.kubectl, images, url, read_api_key(cluster.kubectl))
+    return Stage(cluster, release, volumes)
 
 
 def _ensure_images(settings: Settings) -> Images:
@@ -64,10 +53,10 @@ def _ensure_images(settings: Settings) -> Images:
     )
 
 
-def _provide_models(settings: Settings, kubectl: Kubectl) -> Path:
+def _provide_models(cluster: Cluster) -> Path:
     """The claim `models` in the default namespace, with the demo's model on it."""
-    folder = settings.volumes_dir / CLAIM
+    folder = cluster.settings.volumes_dir / CLAIM
     folder.mkdir(parents=True, exist_ok=True)
     copy_tiny_chat(folder / "tiny-chat")
-    kubectl.apply(*folder_volume(CLAIM, folder))
+    cluster.kubectl.apply(*folder_volume(CLAIM, folder))
     return folder

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.harness.settings import Settings
+from e2e.harness.cluster import Cluster
 from e2e.stage.bring_up import Stage, bring_up
 from e2e.stage.figures import Figures
 from e2e.stage.pods import PodWatch
@@ -16,12 +16,9 @@ from e2e.stage.release import Release
 
 
 @pytest.fixture(scope="session")
-def stage(harness_settings: Settings) -> Iterator[Stage]:
+def stage(cluster: Cluster) -> Stage:
     """The cluster with the chart installed, made once for all stories."""
-    stage = bring_up(harness_settings)
-    yield stage
-    if not harness_settings.keep:
-        stage.take_down()
+    return bring_up(cluster)
 
 
 @pytest.fixture(scope="session")
@@ -41,17 +38,17 @@ def release(stage: Stage) -> Release:
 @pytest.fixture
 def helm_program(stage: Stage) -> str:
     """The `helm` program that installed the chart."""
-    return str(stage.helm)
+    return str(stage.cluster.helm)
 
 
 @pytest.fixture
 def pod_watch(stage: Stage) -> Iterator[PodWatch]:
     """A watch on the runtime pods, open before the story begins."""
-    with PodWatch(stage.kubectl.kubeconfig) as watching:
+    with PodWatch(stage.cluster.kubectl.kubeconfig) as watching:
         yield watching
 
 
 @pytest.fixture
 def volume(stage: Stage) -> Callable[[str], Path]:
-    """Makes a folder on the stories' claim by name; bad-model stories get a copy of tiny-chat."""
+    """Where a model folder lies, by name, for pods that use the stories' claim."""
     return stage.volume

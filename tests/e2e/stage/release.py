@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from e2e.harness.kubectl import Kubectl, KubectlError
+from e2e.harness.kubectl import Kubectl
 from e2e.harness.settings import REPOSITORY
 from e2e.stage.asks import Asker
 
@@ -148,15 +148,6 @@ class Release:
 
 
 def read_api_key(kubectl: Kubectl) -> str:
-    """The API key that the chart made. Raises `KubectlError` when the release is not there."""
+    """The API key that the chart made."""
     data = kubectl.get("secret", "stoker-api-key", "-n", NAMESPACE)["data"]["api-key"]
     return base64.b64decode(data).decode()
-
-
-def is_installed(kubectl: Kubectl) -> bool:
-    """Whether the release has been installed in this cluster."""
-    try:
-        read_api_key(kubectl)
-    except KubectlError:
-        return False
-    return True
