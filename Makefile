@@ -39,6 +39,7 @@ unit: setup ## the fast tests
 	@$(BIN)/pytest
 
 e2e: setup ## every user story on a real cluster, with its figures
+	@$(HARNESS) prepare
 	@$(BIN)/pytest -m e2e --timeout 1200 tests/e2e
 
 test: check unit e2e ## everything: check, unit tests, stories on a real cluster
