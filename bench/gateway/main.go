@@ -62,7 +62,7 @@ type result struct {
 }
 
 func load(url string, concurrency int, duration time.Duration) {
-	client := &http.Client{Transport: &http.Transport{
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		MaxIdleConns: concurrency, MaxIdleConnsPerHost: concurrency, DisableCompression: true,
 	}}
 	var mutex sync.Mutex

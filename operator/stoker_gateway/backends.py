@@ -30,7 +30,7 @@ from stoker_gateway.watch import Cluster, Item, Kind, Meta, Scope, follow
 log = logging.getLogger(__name__)
 
 CONFIRM_S = 30.0
-"""A pod that announced itself and that no watch has seen for so long does not exist."""
+"""A pod that announced itself and that no watch has seen for so long is asked whether it exists."""
 PROBE = b"GET /ready\r\n"
 KINDS: tuple[Kind, ...] = ("deployments", "pods")
 
@@ -87,6 +87,7 @@ class Backends:
         self._probe_times = probe
         self._seen: set[tuple[str, str]] = set()
         self._probes: dict[Pod, asyncio.Task[None]] = {}
+        self._confirms: set[asyncio.Task[None]] = set()
         self._unsynced: set[Scope] = set()
         self._started = False
         self.pump: Callable[[Lane], None] = lambda lane: None
@@ -110,7 +111,7 @@ class Backends:
 
     def close(self) -> None:
         """Probe no more."""
-        for task in self._probes.values():
+        for task in [*self._probes.values(), *self._confirms]:
             task.cancel()
         self._probes.clear()
 
@@ -220,8 +221,7 @@ class Backends:
         pod = lane.routes.get(announcement.pod)
         if pod is None:
             pod = lane.routes.add(announcement.pod, now)
-            confirm = (announcement.key, announcement.pod)
-            asyncio.get_running_loop().call_later(CONFIRM_S, self._confirm, *confirm)
+            self._confirm_later(announcement.key, announcement.pod)
         self._metrics.announcements.labels(lane.target.key, announcement.phase).inc()
         match announcement.phase:
             case "Ready":
@@ -235,9 +235,23 @@ class Backends:
                 pod.address = announcement.address
                 self._probe(lane, pod, hurry=False)
 
-    def _confirm(self, key: str, name: str) -> None:
-        if (key, name) not in self._seen:
-            self._remove_pod(key, name)
+    def _confirm_later(self, key: str, name: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._confirm(key, name))
+        self._confirms.add(task)
+        task.add_done_callback(self._confirms.discard)
+
+    async def _confirm(self, key: str, name: str) -> None:
+        """Until a watch sees it: while the API server is away, its own answer is proof enough."""
+        while True:
+            await asyncio.sleep(CONFIRM_S)
+            lane = self._fleet.get(key)
+            pod = lane.routes.get(name) if lane else None
+            if pod is None or (key, name) in self._seen:
+                return
+            status, _ = await self._readiness(pod)
+            if not status:
+                self._remove_pod(key, name)
+                return
 
     def _ready(self, lane: Lane, pod: Pod, address: str, slots: int) -> None:
         self._stop_probe(pod)

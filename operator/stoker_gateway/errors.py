@@ -145,6 +145,12 @@ def upstream_failed(model: str, tries: int) -> ApiError:
     return ApiError(502, "upstream_failed", message, type="server_error")
 
 
+def upstream_denied(model: str) -> ApiError:
+    """502: the pod did not accept the gateway's token; the client's key is not to blame."""
+    message = f"The replica of `{model}` did not accept this gateway's token."
+    return ApiError(502, "upstream_denied", message, type="server_error")
+
+
 def broken_off(model: str) -> ApiError:
     """Inside a stream: the replica ended after the first byte."""
     message = f"The replica of `{model}` ended before the answer was complete. Try again."

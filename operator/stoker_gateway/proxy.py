@@ -188,6 +188,8 @@ class Proxy:
     def _judge(call: Call, relay: Relay, reply: Reply) -> Trouble | None:
         if relay.refused:
             return relay.refused
+        if relay.denied:
+            raise errors.upstream_denied(call.lane.target.served_name)
         if relay.lost_unanswered:
             return "closed"
         if relay.lost:

@@ -41,6 +41,7 @@ class Relay:
         "_held",
         "_reply",
         "connection",
+        "denied",
         "finished",
         "first_byte_at",
         "is_sse",
@@ -61,6 +62,8 @@ class Relay:
         self.is_sse = False
         self.lost = False
         self.over = False
+        self.denied = False
+        """The pod did not accept the gateway's token."""
         self.refused: Refusal | None = None
 
     @property
@@ -76,6 +79,9 @@ class Relay:
             self.refused = cast(Refusal, said) if said in ("full", "draining") else "loading"
             return
         self.first_byte_at = time.monotonic()
+        self.denied = status == 401
+        if self.denied:
+            return
         self.is_sse = fields.get(b"content-type", b"").startswith(EVENT_STREAM)
         self._reply.on_writable = self.connection.resume
         if self._reply.started:
@@ -105,7 +111,7 @@ class Relay:
 
     def on_body(self, data: bytes) -> None:
         """Pass it on; a client that does not keep up holds the pod's stream back."""
-        if self.refused:
+        if self.refused or self.denied:
             return
         if self._early is not None:
             self._early.append(data)
@@ -116,7 +122,7 @@ class Relay:
 
     def on_end(self) -> None:
         """The answer is complete."""
-        if self.refused is None:
+        if self.refused is None and not self.denied:
             if self._early is not None:
                 self._reply.write(_as_event(b"".join(self._early)))
             self._reply.finish()

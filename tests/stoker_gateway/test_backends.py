@@ -152,6 +152,16 @@ async def test_an_announced_pod_that_no_watch_ever_sees_is_dropped(
         await until(lambda: pod_of(gateway, "ghost") is None, 1)
 
 
+async def test_an_announced_pod_that_answers_stays_while_the_api_server_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backends, "CONFIRM_S", 0.02)
+    async with running_gateway() as gateway, FakeRuntime() as runtime:
+        await gateway.announce("chat-1", "Ready", runtime.address, slots=1)
+        await until(lambda: runtime.num_probes >= 3)
+        assert routed(gateway) == 1
+
+
 async def test_a_pod_seen_before_its_deployment_serves_when_that_comes() -> None:
     async with running_gateway(deploy=False) as gateway, FakeRuntime() as runtime:
         await gateway.add(runtime)

@@ -22,6 +22,7 @@ CATALOGUE: list[tuple[ApiError, int, str]] = [
     (errors.overloaded("x", 60, 3), 503, "overloaded"),
     (errors.unavailable("x", "why"), 503, "model_unavailable"),
     (errors.upstream_failed("x", 3), 502, "upstream_failed"),
+    (errors.upstream_denied("x"), 502, "upstream_denied"),
     (errors.broken_off("x"), 502, "upstream_broken_off"),
     (errors.shutting_down(), 503, "gateway_shutting_down"),
     (errors.internal(), 500, "internal_error"),

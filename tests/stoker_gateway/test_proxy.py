@@ -291,6 +291,13 @@ async def test_a_pod_that_failed_for_good_ends_the_wait_with_its_reason() -> Non
         assert answer.headers["x-should-retry"] == "false"
 
 
+async def test_a_pod_that_denies_the_gateway_is_not_the_clients_fault() -> None:
+    async with running_gateway() as gateway, FakeRuntime(token="another") as runtime:
+        await gateway.add(runtime)
+        status, text = await text_of(gateway)
+        assert (status, json.loads(text)["error"]["code"]) == (502, "upstream_denied")
+
+
 async def test_a_slow_reader_holds_the_runtime_back_instead_of_filling_memory() -> None:
     async with running_gateway() as gateway, FakeRuntime(num_tokens=200_000) as runtime:
         await gateway.add(runtime)

@@ -1,6 +1,7 @@
 """`python -m support.gateway_process`: a whole gateway (parent and workers) over a fake API server.
 
-For tests of signals and processes, and for the benchmark. Serves the deployment `default/chat`.
+For tests of signals and processes, and for the benchmark. Serves the deployment `default/chat`,
+whose pod `chat-1` exists and is heard of when it announces itself.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from stoker_gateway.__main__ import serve
 from stoker_gateway.logs import set_up_logging
 from stoker_gateway.settings import Settings, load_settings
 from stoker_gateway.supervisor import Supervisor
-from support.fake_watch import FakeCluster, make_deployment
+from support.fake_watch import FakeCluster, make_deployment, make_pod
 
 
 async def run_worker(settings: Settings, index: int, parent_gone: int) -> None:
     """One worker with a cluster of its own, as every real worker has."""
     cluster = FakeCluster()
     await cluster.put("deployments", make_deployment())
+    await cluster.put("pods", make_pod("chat-1"))
     await serve(settings, index, parent_gone, cluster)
 
 
