@@ -40,7 +40,8 @@ class FakeCluster:
     def put(self, manifest: Manifest) -> Manifest:
         """What others do: create or replace an object; its status stays."""
         known = self.objects.get((manifest["kind"], key_of(manifest)))
-        manifest = {"status": known["status"]} | manifest if known and "status" in known else manifest
+        if known and "status" in known:
+            manifest = {"status": known["status"]} | manifest
         version = next(self._versions)
         uid = known["metadata"]["uid"] if known else f"uid-{version}"
         metadata = {"uid": uid, "creationTimestamp": "2026-11-21T10:00:00Z"} | manifest["metadata"]

@@ -83,7 +83,7 @@ class GatewayWorker:
 class OperatorProcess:
     """One `python -m stoker_operator`."""
 
-    def __init__(self, name: str, kubeconfig: Path, log: Path, key: Path) -> None:
+    def __init__(self, name: str, kubeconfig: Path, log: Path, key: Path, **more: str) -> None:
         self.log = log
         self.health_port, self.metrics_port = _free_ports()
         self._env = os.environ | {
@@ -95,6 +95,7 @@ class OperatorProcess:
             "STOKER_METRICS_PORT": str(self.metrics_port),
             "STOKER_RUNTIME_IMAGE_CPU": "runtime:test",
             "STOKER_DRAIN_DEADLINE_S": "30",
+            **more,
         }
         self._process: asyncio.subprocess.Process | None = None
 

@@ -28,7 +28,7 @@ SELECTORS = {
     "PersistentVolumeClaim": "",
 }
 """Kinds that are followed, and the labels that concern us."""
-RETRY_S = 2.0
+RETRY_S = 0.5
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from stoker_operator.cluster.client import KubeCluster, connect
 from support.operator_stand import GatewayWorker, OperatorProcess
 
 CRDS = Path(__file__).parents[3] / "crds"
-Start = Callable[[str], Awaitable[OperatorProcess]]
+Start = Callable[..., Awaitable[OperatorProcess]]
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +64,9 @@ async def start(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Start]:
     key = tmp_path / "key"
     key.write_text("a test key")
 
-    async def start_one(name: str) -> OperatorProcess:
+    async def start_one(name: str, **environ: str) -> OperatorProcess:
         log = tmp_path / f"{name}.log"
-        process = OperatorProcess(name, plane.kubeconfig, log, key)
+        process = OperatorProcess(name, plane.kubeconfig, log, key, **environ)
         started.append(process)
         return await process.start()
 

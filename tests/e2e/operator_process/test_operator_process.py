@@ -19,7 +19,7 @@ from support.operator_stand import GatewayWorker, OperatorProcess, eventually
 
 pytestmark = pytest.mark.e2e
 
-Start = Callable[[str], Awaitable[OperatorProcess]]
+Start = Callable[..., Awaitable[OperatorProcess]]
 
 
 def _model(name: str, **scaling: Any) -> dict[str, Any]:
@@ -250,6 +250,46 @@ async def test_a_restart_takes_its_own_lease_and_keeps_running_pods(
     await asyncio.sleep(1)
     [after] = await _pods(api, namespace)
     assert after["metadata"]["uid"] == pod["metadata"]["uid"]
+
+
+async def test_only_the_namespaces_it_is_given_are_managed(
+    plane: ControlPlane, api: KubeCluster, gateway: GatewayWorker, start: Start, namespace: str
+) -> None:
+    other = f"{namespace}x"
+    plane.kubectl("create", "namespace", other)
+    plane.kubectl.apply(_model("outside"), namespace=other)
+    await start("narrow", STOKER_WATCH_NAMESPACES=f"{namespace},stoker")
+    plane.kubectl.apply(_model("inside"), namespace=namespace)
+    await _settled(api, namespace, "inside", "ScaledToZero")
+    await _arrival_to_pod(api, gateway, namespace, "inside")
+    assert await _status(api, other, "outside") == {}
+
+
+async def test_a_broken_model_is_told_and_tried_again_later_only(
+    plane: ControlPlane, api: KubeCluster, gateway: GatewayWorker, start: Start, namespace: str
+) -> None:
+    await start("alone")
+    plane.kubectl.apply(_model("broken", idleTimeout="1m"), namespace=namespace)
+    await _settled(api, namespace, "broken", "ScaledToZero")
+    await _arrival_to_pod(api, gateway, namespace, "broken")
+    [pod] = await _pods(api, namespace)
+    why = {"phase": "Failed", "reason": "CheckpointBroken", "message": "x.safetensors is cut off"}
+    await gateway.say(_ready_announcement(pod) | why)
+    await _settled(api, namespace, "broken", "CheckpointBroken")
+    await asyncio.sleep(2)
+    assert [one["metadata"]["name"] for one in await _pods(api, namespace)] == [
+        pod["metadata"]["name"]
+    ]
+    plane.kubectl.apply(_model("broken", idleTimeout="2m"), namespace=namespace)
+    model = _model("broken", idleTimeout="2m")
+    model["spec"]["engine"] = {"maxModelLen": 128}
+    plane.kubectl.apply(model, namespace=namespace)
+
+    async def replaced() -> bool:
+        names = {one["metadata"]["name"] for one in await _pods(api, namespace)}
+        return bool(names) and pod["metadata"]["name"] not in names
+
+    await eventually(replaced)
 
 
 async def test_a_missing_claim_is_named_and_its_arrival_noticed(

@@ -81,6 +81,16 @@ def test_the_image_follows_the_gpus_unless_one_is_named() -> None:
     assert image(engine={"image": "mine:2"}) == "mine:2"
 
 
+@pytest.mark.parametrize(
+    ("cpu", "threads"), [(4, "--threads=4"), ("2500m", "--threads=2"), ("100m", "--threads=1")]
+)
+def test_threads_follow_the_cpu_that_was_asked_for(cpu: int | str, threads: str) -> None:
+    llm = make_llm(resources={"gpus": 0, "cpu": cpu})
+    assert threads in build_args(llm)
+    resources = build_pod(llm, ORDER, SETTINGS)["spec"]["containers"][0]["resources"]
+    assert "cpu" not in resources.get("limits", {})
+
+
 def test_the_root_of_a_claim_may_be_the_model() -> None:
     assert "--model=/models" in build_args(make_llm(model={"source": "pvc://models"}))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from stoker_api.tokens import derive_token
 from stoker_operator.errors import Conflict, Rejected
@@ -132,6 +133,49 @@ async def test_a_name_that_is_taken_by_a_leaving_pod_is_passed_over(world: Opera
         await world.reconciler.reconcile(KEY)
     await world.reconciler.reconcile(KEY)
     assert len(world.live) == 1
+
+
+async def test_the_way_from_demand_to_pod_is_measured(world: OperatorWorld) -> None:
+    def count() -> float:
+        name = "stoker_operator_demand_to_pod_seconds_count"
+        return REGISTRY.get_sample_value(name) or 0.0
+
+    before = count()
+    world.demand(queued=1)
+    world.reconciler.note_demand(KEY)
+    await world.settle()
+    world.reconciler.note_demand(KEY)
+    await world.settle()
+    assert count() == before + 1
+
+
+async def test_a_pod_that_vanished_meanwhile_is_no_error(world: OperatorWorld) -> None:
+    world.demand(queued=1)
+    await world.settle()
+    world.run_pods()
+    del world.cluster.objects["Pod", f"ns/{world.live[0]}"]
+    await world.reconciler.reconcile(KEY)
+    assert world.snapshot.pods(KEY) == []
+    await world.settle()
+    world.run_pods()
+    await world.settle()
+    world.idle(61)
+    del world.cluster.objects["Pod", f"ns/{world.live[0]}"]
+    await world.reconciler.reconcile(KEY)
+    assert world.snapshot.pods(KEY) == []
+
+
+async def test_a_leader_that_comes_back_believes_the_objects(world: OperatorWorld) -> None:
+    world.demand(queued=1)
+    await world.settle()
+    another = OperatorWorld(world.cluster)
+    another.demand(queued=100, running=0)
+    await another.settle()
+    assert len(world.live) == 3
+    world.reconciler.reset()
+    world.demand(queued=0, running=1)
+    await world.settle()
+    assert len(world.live) == 3
 
 
 async def test_a_broken_checkpoint_is_named_and_not_tried_again_at_once(
