@@ -14,15 +14,12 @@ type request struct {
 	Stream              bool   `json:"stream"`
 	MaxTokens           int    `json:"max_tokens"`
 	MaxCompletionTokens int    `json:"max_completion_tokens"`
-	StreamOptions       struct {
-		IncludeUsage bool `json:"include_usage"`
-	} `json:"stream_options"`
 }
 
-// complete answers with the words "token0 token1 …", one every `tokenDelay`.
-func (s *stub) complete(w http.ResponseWriter, r *http.Request, chat bool) {
+// complete answers with the words "token0 token1 …".
+func (s *state) complete(w http.ResponseWriter, r *http.Request, chat bool) {
 	if token := os.Getenv("STOKER_TOKEN"); token != "" && r.Header.Get("Authorization") != "Bearer "+token {
-		reply(w, http.StatusUnauthorized, map[string]any{"error": map[string]any{"message": "wrong token", "type": "invalid_request_error"}})
+		reply(w, http.StatusUnauthorized, failure("wrong token"))
 		return
 	}
 	if refusal := s.take(); refusal != "" {
@@ -33,84 +30,67 @@ func (s *stub) complete(w http.ResponseWriter, r *http.Request, chat bool) {
 	defer s.give()
 	var asked request
 	if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
-		reply(w, http.StatusBadRequest, map[string]any{"error": map[string]any{"message": err.Error(), "type": "invalid_request_error"}})
+		reply(w, http.StatusBadRequest, failure(err.Error()))
 		return
 	}
 	count := max(asked.MaxTokens, asked.MaxCompletionTokens)
 	if count == 0 {
-		count = s.tokens
+		count = tokens
 	}
 	var words strings.Builder
-	if asked.Stream {
-		w.Header().Set("Content-Type", "text/event-stream")
-	}
 	for i := range count {
-		if i > 0 && !pause(r, s.tokenDelay) {
-			return
+		if i > 0 {
+			select {
+			case <-r.Context().Done(): // the client has left
+				return
+			case <-time.After(tokenDelay):
+			}
 		}
 		word := fmt.Sprintf("token%d ", i)
 		words.WriteString(word)
 		if asked.Stream {
-			event(w, chunk(asked.Model, chat, word, nil))
+			event(w, answer(asked, chat, word, nil))
 		}
 	}
-	usage := map[string]any{"prompt_tokens": 1, "completion_tokens": count, "total_tokens": count + 1}
-	if !asked.Stream {
-		reply(w, http.StatusOK, whole(asked.Model, chat, words.String(), usage))
+	if asked.Stream {
+		event(w, answer(asked, chat, "", "stop"))
+		fmt.Fprint(w, "data: [DONE]\n\n")
 		return
 	}
-	event(w, chunk(asked.Model, chat, "", "stop"))
-	if asked.StreamOptions.IncludeUsage {
-		last := chunk(asked.Model, chat, "", nil)
-		last["choices"], last["usage"] = []any{}, usage
-		event(w, last)
-	}
-	fmt.Fprint(w, "data: [DONE]\n\n")
+	body := answer(asked, chat, words.String(), "stop")
+	body["usage"] = map[string]any{"prompt_tokens": 1, "completion_tokens": count, "total_tokens": count + 1}
+	reply(w, http.StatusOK, body)
 }
 
-// pause waits between tokens; false when the client has left.
-func pause(r *http.Request, delay time.Duration) bool {
-	select {
-	case <-r.Context().Done():
-		return false
-	case <-time.After(delay):
-		return true
+func failure(message string) map[string]any {
+	return map[string]any{"error": map[string]any{"message": message, "type": "invalid_request_error"}}
+}
+
+// answer is a whole completion, or one piece of a streamed one.
+func answer(asked request, chat bool, text string, finish any) map[string]any {
+	choice := map[string]any{"index": 0, "finish_reason": finish}
+	object := "text_completion"
+	switch message := map[string]any{"role": "assistant", "content": text}; {
+	case chat && asked.Stream:
+		object, choice["delta"] = "chat.completion.chunk", message
+	case chat:
+		object, choice["message"] = "chat.completion", message
+	default:
+		choice["text"] = text
 	}
+	id := fmt.Sprintf("stub-%d", time.Now().UnixNano())
+	return map[string]any{"id": id, "object": object, "created": time.Now().Unix(), "model": asked.Model, "choices": []any{choice}}
 }
 
 func event(w http.ResponseWriter, body map[string]any) {
 	text, _ := json.Marshal(body)
+	w.Header().Set("Content-Type", "text/event-stream")
 	fmt.Fprintf(w, "data: %s\n\n", text)
 	_ = http.NewResponseController(w).Flush()
 }
 
-func chunk(model string, chat bool, word string, finish any) map[string]any {
-	choice := map[string]any{"index": 0, "finish_reason": finish}
-	object := "text_completion"
-	if chat {
-		object = "chat.completion.chunk"
-		choice["delta"] = map[string]any{"role": "assistant", "content": word}
-	} else {
-		choice["text"] = word
-	}
-	return envelope(model, object, choice)
-}
-
-func whole(model string, chat bool, words string, usage map[string]any) map[string]any {
-	choice := map[string]any{"index": 0, "finish_reason": "stop"}
-	object := "text_completion"
-	if chat {
-		object = "chat.completion"
-		choice["message"] = map[string]any{"role": "assistant", "content": words}
-	} else {
-		choice["text"] = words
-	}
-	body := envelope(model, object, choice)
-	body["usage"] = usage
-	return body
-}
-
-func envelope(model, object string, choice map[string]any) map[string]any {
-	id := fmt.Sprintf("stub-%d", time.Now().UnixNano())
-	return map[string]any{"id": id, "object": object, "created": time.Now().Unix(), "model": model, "choices": []any{choice}}
+func reply(w http.ResponseWriter, status int, body map[string]any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body)
 }
