@@ -12,6 +12,7 @@ import pytest
 
 from stoker_gateway.errors import ApiError
 from stoker_gateway.http import server as server_module
+from stoker_gateway.http.connection import Connection
 from stoker_gateway.http.reply import Reply
 from stoker_gateway.http.request import Request
 from stoker_gateway.http.server import Limits, Server, bind
@@ -334,3 +335,38 @@ async def test_binary_bodies_pass_unchanged() -> None:
         await client.send(post("/", body))
         answer = await client.read_until(body)
         assert answer.endswith(body)
+
+
+class Wire:
+    """A transport in memory."""
+
+    def __init__(self) -> None:
+        self.text = b""
+
+    def write(self, data: bytes) -> None:
+        self.text += data
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+async def test_where_the_network_cuts_a_request_makes_no_difference() -> None:
+    stream = post("/", b"first") + get("/stream") + post("/secret", b"x") + post("/", b"last")
+    for cut in range(1, len(stream)):
+        app, wire = Echo(), Wire()
+        connection = Connection(Server(app, LIMITS))
+        connection.connection_made(wire)
+        connection.data_received(stream[:cut])
+        await asyncio.sleep(0)
+        connection.data_received(stream[cut:])
+        for _ in range(6):
+            await asyncio.sleep(0)
+        assert [request.body for request in app.seen] == [b"first", b"", b"last"]
+        assert app.ended_with == [200, 200, 401, 200]
+        assert wire.text.index(b"first") < wire.text.index(b"two") < wire.text.index(b"last")
