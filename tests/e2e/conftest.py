@@ -12,9 +12,12 @@ from e2e.harness.apiserver import ControlPlane, control_plane
 from e2e.harness.cluster import Cluster, running_cluster
 from e2e.harness.dump import write_dump
 from e2e.harness.settings import Settings
-from e2e.stage.fixtures import figures, helm_program, pod_watch, release, stage, volume
-
-__all__ = ["figures", "helm_program", "pod_watch", "release", "stage", "volume"]
+from e2e.stage.fixtures import figures as figures
+from e2e.stage.fixtures import helm_program as helm_program
+from e2e.stage.fixtures import pod_watch as pod_watch
+from e2e.stage.fixtures import release as release
+from e2e.stage.fixtures import stage as stage
+from e2e.stage.fixtures import volume as volume
 
 _CLUSTER = pytest.StashKey[Cluster]()
 
