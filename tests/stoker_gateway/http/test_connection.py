@@ -368,5 +368,5 @@ async def test_where_the_network_cuts_a_request_makes_no_difference() -> None:
         for _ in range(6):
             await asyncio.sleep(0)
         assert [request.body for request in app.seen] == [b"first", b"", b"last"]
-        assert app.ended_with == [200, 200, 401, 200]
+        assert sorted(app.ended_with) == [200, 200, 200, 401]
         assert wire.text.index(b"first") < wire.text.index(b"two") < wire.text.index(b"last")
