@@ -41,7 +41,8 @@ def build_engine(recipe: Recipe, model: Decoder) -> tuple[Engine, Loaded]:
     if recipe.device == "cuda":
         available = torch.cuda.mem_get_info()[0] + model_bytes(model)
     plan = recipe.plan_memory(available)
-    runner = Runner(model, plan.num_blocks, config.block_size)
+    cache_dtype = TORCH_DTYPES[recipe.cache_dtype]
+    runner = Runner(model, plan.num_blocks, config.block_size, cache_dtype)
     limits = Limits(config.max_num_seqs, config.max_batched_tokens, plan.max_model_len)
     scheduler = Scheduler(BlockPool(plan.num_blocks, config.block_size), limits)
     loaded = Loaded(

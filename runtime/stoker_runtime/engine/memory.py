@@ -29,7 +29,7 @@ class MemoryPlan:
 
 
 def plan_memory(
-    spec: ModelSpec, config: Config, dtype: Dtype, weight_bytes: int, available_bytes: int
+    spec: ModelSpec, config: Config, cache_dtype: Dtype, weight_bytes: int, available_bytes: int
 ) -> MemoryPlan:
     """Size the cache and the longest sequence; raises `OutOfMemory` with all numbers in it."""
     if config.max_model_len > spec.max_position:
@@ -40,7 +40,7 @@ def plan_memory(
     wanted_len = config.max_model_len or spec.max_position
     fixed = weight_bytes + _activation_bytes(spec, config) + _PROCESS_BYTES
     room = int((available_bytes - fixed) * _CACHE_SHARE)
-    fitting = max(0, room) // spec.kv_bytes_per_token(dtype)
+    fitting = max(0, room) // spec.kv_bytes_per_token(cache_dtype)
     tokens = config.kv_cache_tokens or min(fitting, config.max_num_seqs * wanted_len)
     num_blocks = tokens // config.block_size
     held = num_blocks * config.block_size

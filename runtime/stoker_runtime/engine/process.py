@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from stoker_runtime.config import Config, parse_config
 from stoker_runtime.engine.imports import import_torch
 from stoker_runtime.engine.link import Link
-from stoker_runtime.engine.loading import prepare
+from stoker_runtime.engine.loading import Recipe, prepare
 from stoker_runtime.engine.machine import observe_machine
 from stoker_runtime.errors import ConfigInvalid, EngineCrashed, OutOfMemory, StokerRuntimeError
 from stoker_runtime.model.reader import BlobReader
@@ -70,9 +70,7 @@ def load(config: Config, link: Link) -> Engine:
     """From the folder to an engine that made a token."""
     recipe = prepare(config, observe_machine())
     reader = BlobReader(recipe.placed, _READING_THREADS).start()
-    # Idle worker threads sleep instead of spinning: where others want the processors too, spinning
-    # made the first token 50 times slower. libgomp reads this when torch loads it.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _set_thread_policy(recipe)
     _import_torch()
     from stoker_runtime.engine import assembly  # not before: it imports torch
 
@@ -84,6 +82,18 @@ def load(config: Config, link: Link) -> Engine:
     _report_phase(link, "firstToken")
     link.send(loaded)
     return engine
+
+
+def _set_thread_policy(recipe: Recipe) -> None:
+    """Variables that torch's libraries read when they are loaded.
+
+    Idle OpenMP workers sleep instead of spinning: where others want the processors too, spinning
+    made the first token 50 times slower. OpenBLAS knows no quota, and in bfloat16 it is only called
+    from within OpenMP's threads.
+    """
+    num_threads = recipe.num_threads if recipe.dtype == "float32" else 1
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(num_threads))
 
 
 def _import_torch() -> None:

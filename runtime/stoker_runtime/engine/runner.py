@@ -23,10 +23,16 @@ _SMALLEST_BUCKET = 2
 class Runner:
     """A model, its cache, and the way from a step to logits."""
 
-    def __init__(self, model: Decoder, num_blocks: int, block_size: int) -> None:
+    def __init__(
+        self,
+        model: Decoder,
+        num_blocks: int,
+        block_size: int,
+        cache_dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.model = model
         self.block_size = block_size
-        self.caches = _allocate_caches(model, num_blocks, block_size)
+        self.caches = _allocate_caches(model, num_blocks, block_size, cache_dtype)
 
     @torch.inference_mode()
     def run(self, chunks: Sequence[Chunk]) -> torch.Tensor:  # [num_sampling_chunks, vocab]
@@ -85,7 +91,7 @@ class Runner:
         return chunk.block_ids[: self._num_blocks(chunk)]
 
     def _mask(self, hidden: torch.Tensor) -> torch.Tensor:
-        mask = torch.zeros(hidden.shape, dtype=self.model.dtype, device=self.model.device)
+        mask = torch.zeros(hidden.shape, dtype=self.caches.dtype, device=self.model.device)
         return mask.masked_fill_(hidden, -math.inf)
 
     def _arange(self, end: int) -> torch.Tensor:
@@ -104,7 +110,9 @@ def _spans(chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
     return spans
 
 
-def _allocate_caches(model: Decoder, num_blocks: int, block_size: int) -> torch.Tensor:
+def _allocate_caches(
+    model: Decoder, num_blocks: int, block_size: int, dtype: torch.dtype
+) -> torch.Tensor:
     """[num_layers, 2, num_blocks, block_size, num_kv_heads, head_dim], all zero.
 
     Zero matters: masked places are multiplied by 0, and 0 · NaN is NaN. On a CPU an anonymous map
@@ -113,6 +121,6 @@ def _allocate_caches(model: Decoder, num_blocks: int, block_size: int) -> torch.
     spec = model.spec
     shape = (spec.num_layers, 2, num_blocks, block_size, spec.num_kv_heads, spec.head_dim)
     if model.device.type != "cpu":
-        return torch.zeros(shape, dtype=model.dtype, device=model.device)
-    blob = mmap.mmap(-1, math.prod(shape) * model.dtype.itemsize)
-    return torch.frombuffer(blob, dtype=model.dtype).view(shape)
+        return torch.zeros(shape, dtype=dtype, device=model.device)
+    blob = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    return torch.frombuffer(blob, dtype=dtype).view(shape)

@@ -53,11 +53,12 @@ class AttentionPlan:
 def attend(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cache: torch.Tensor, plan: AttentionPlan
 ) -> torch.Tensor:  # [num_tokens, num_heads, head_dim]
-    """Store the new keys and values in the layer's cache, then attend to all of them.
+    """Store the new keys and values in the layer's cache, then attend to all of them in its dtype.
 
     q: [num_tokens, num_heads, head_dim]; k, v: [num_tokens, num_kv_heads, head_dim]; cache:
     [2, num_blocks, block_size, num_kv_heads, head_dim].
     """
+    dtype, (q, k, v) = q.dtype, (x.to(cache.dtype) for x in (q, k, v))
     reference.write_kv(cache, k, v, plan.slots)
     out = torch.empty_like(q)
     for group in plan.decodes:
@@ -69,4 +70,4 @@ def attend(
             past = reference.read_kv(cache, span.block_ids, 1)
             keys, values = (x[0, : span.mask.shape[1]] for x in past)
         out[span.rows] = reference.attend_chunk(q[span.rows], keys, values, span.mask)
-    return out
+    return out.to(dtype)
