@@ -44,6 +44,7 @@ class Connection(asyncio.Protocol):
         self._reply: Reply | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._lagging = False
         self.deadline = NEVER
 
     @property
@@ -87,12 +88,14 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client reads more slowly than the answer comes."""
+        self._lagging = True
         self.deadline = time.monotonic() + self._server.limits.client_timeout_s
         if self._reply:
             self._reply.paused = True
 
     def resume_writing(self) -> None:
         """The client caught up."""
+        self._lagging = False
         if self._reply:
             self.deadline = NEVER
             self._reply.paused = False
@@ -192,6 +195,7 @@ class Connection(asyncio.Protocol):
         reply.http10 = request.http10
         reply.head_only = request.method == "HEAD"
         reply.keep_alive = request.keep_alive and not self._server.draining
+        reply.paused = self._lagging
         self._reply = reply
         self.deadline = NEVER
         if refusal:

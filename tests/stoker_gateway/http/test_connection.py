@@ -370,3 +370,20 @@ async def test_where_the_network_cuts_a_request_makes_no_difference() -> None:
         assert [request.body for request in app.seen] == [b"first", b"", b"last"]
         assert sorted(app.ended_with) == [200, 200, 200, 401]
         assert wire.text.index(b"first") < wire.text.index(b"two") < wire.text.index(b"last")
+
+
+async def test_a_client_that_lags_behind_one_answer_still_lags_at_the_next() -> None:
+    app, wire = Echo(), Wire()
+    connection = Connection(Server(app, LIMITS))
+    connection.connection_made(wire)
+    connection.pause_writing()
+    connection.data_received(get("/wait"))
+    assert connection._reply
+    assert connection._reply.paused
+    heard: list[bool] = []
+    connection._reply.on_writable = lambda: heard.append(True)
+    connection.resume_writing()
+    assert not connection._reply.paused
+    assert heard == [True]
+    connection.connection_lost(None)
+    await asyncio.sleep(0)
