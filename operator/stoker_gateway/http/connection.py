@@ -197,7 +197,8 @@ class Connection(asyncio.Protocol):
         reply.keep_alive = request.keep_alive and not self._server.draining
         reply.paused = self._lagging
         self._reply = reply
-        self.deadline = NEVER
+        if not self._lagging:
+            self.deadline = NEVER
         if refusal:
             reply.fail(refusal)
             self._server.app.ended(request, reply)
