@@ -164,7 +164,7 @@ def _wait_ready(running: _Running, authority: Authority) -> None:
     def ready() -> bool:
         return is_ready(running.endpoint, authority)
 
-    wait_until(ready, "the API server being ready", 60, running.daemons)
+    wait_until(ready, "the API server being ready", 120, running.daemons)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -172,7 +172,7 @@ class LocalProvider:
         server = self._daemon(init, "kube-apiserver", node.apiserver())
         self._load_pause(pause, programs["node-init"], containerd)
         wait_until(
-            lambda: is_ready(node.endpoint, node.authority), "the API server", 60, (etcd, server)
+            lambda: is_ready(node.endpoint, node.authority), "the API server", 120, (etcd, server)
         )
         commands = (
             ("kubelet", node.kubelet()),
@@ -202,7 +202,7 @@ class LocalProvider:
 
     def _wait_for_node(self, programs: dict[str, Path], daemons: tuple[Daemon, ...]) -> None:
         kubectl = Kubectl(programs["kubectl"], self.settings.kubeconfig)
-        wait_until(lambda: _node_is_ready(kubectl), "the node being ready", 60, daemons)
+        wait_until(lambda: _node_is_ready(kubectl), "the node being ready", 120, daemons)
         dns = f"http://{self._plan.node_ip}:8181/ready"
         wait_until(lambda: answers(dns), "the cluster's DNS", 60, daemons)
         account = ("get", "serviceaccount", "default", "--ignore-not-found", "--output=name")

@@ -138,7 +138,8 @@ def _run_with_progress(command: list[str], folder: Path, what: str) -> None:
     """Run a Go build; print a line every now and then, and its output only when it fails."""
     say(f"{what} ...")
     began = time.monotonic()
-    env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
+    env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
+    env["GOFLAGS"] = "-mod=readonly -buildvcs=false"
     with subprocess.Popen(
         command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as build:
