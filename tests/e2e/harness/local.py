@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from e2e.harness import namespaces
 from e2e.harness.apiserver import is_ready
@@ -223,8 +224,14 @@ def _node_is_ready(kubectl: Kubectl) -> bool:
         nodes = kubectl.get("nodes", "--request-timeout=5s")["items"]
     except KubectlError:
         return False
-    conditions = [entry for node in nodes for entry in node["status"].get("conditions", [])]
-    return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
+    return any(_is_schedulable(node) for node in nodes)
+
+
+def _is_schedulable(node: dict[str, Any]) -> bool:
+    """Ready, and the taint that every new node has is gone; that takes up to five seconds more."""
+    conditions = node["status"].get("conditions", [])
+    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return ready and not node["spec"].get("taints")
 
 
 def _revision(programs: dict[str, Path]) -> str:

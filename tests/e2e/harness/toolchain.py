@@ -132,6 +132,7 @@ def _build(cache_dir: Path, module: Path, names: list[str]) -> None:
     )
     for name in names:
         os.replace(partial / TOOLS[name].output, target / name)
+    partial.rmdir()
 
 
 def _run_with_progress(command: list[str], folder: Path, what: str) -> None:
