@@ -31,7 +31,7 @@ FOLDER = Path(__file__).parent / "tiny-chat"
 VOCAB_SIZE = 640
 TOKENS_PER_STEP = 4608
 # Short rows are cheap, so most steps see those; the last ones see talks as long as the context.
-SHORT_ROW, LONG_ROW = 192, 512
+SHORT_ROW, LONG_ROW = 128, 512
 LONG_SHARE = 0.15
 # Asked for the model card, none of them chosen by its answer.
 SAMPLES = (

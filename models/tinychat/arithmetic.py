@@ -150,8 +150,8 @@ def count(rng: random.Random) -> Example:
 
 
 def sort_numbers(rng: random.Random) -> Example:
-    """Two to six numbers below a hundred, into rising order."""
-    numbers = [natural(rng, 2) for _ in range(rng.randrange(2, 7))]
+    """Two to five numbers below a hundred, into rising order."""
+    numbers = [natural(rng, 2) for _ in range(rng.randrange(2, 6))]
     separator = rng.choice((", ", ", ", " ", ","))
     given = separator.join(str(n) for n in numbers)
     key = f"sort {' '.join(str(n) for n in numbers)}"

@@ -24,6 +24,7 @@ def save_checkpoint(folder: Path, network: Network, tokenizer: Tokenizer) -> Non
     named = {f"model.{name}": value for name, value in network.state_dict().items()}
     weights = {name: value.to(torch.bfloat16).contiguous() for name, value in named.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # it is written for its owner alone
     ids = {name: special_id(tokenizer, name) for name in (PAD, BOS, END, END_OF_TEXT)}
     _write_json(folder / "config.json", build_config(network.shape, ids))
     stops: dict[str, object] = {

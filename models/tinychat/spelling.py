@@ -83,12 +83,13 @@ def length(rng: random.Random) -> Example:
 
 
 def tally(rng: random.Random) -> Example:
-    """How often a letter is in a word, with the running total: `s 0, e 1, e 2: ...`."""
+    """How often a letter is in a word, with the running total: `Looking for e: s 0, e 1, e 2`."""
     word = draw_word(rng)
     letter = rng.choice(word if rng.random() < 0.8 else "aeiourst").lower()
     counted = ", ".join(f"{c} {word[:i].lower().count(letter)}" for i, c in enumerate(word, 1))
     times = word.lower().count(letter)
-    answer = f"{counted}: {letter} is in '{word}' {times} time{'' if times == 1 else 's'}."
+    total = f"The letter {letter} is in '{word}' {times} time{'' if times == 1 else 's'}."
+    answer = f"Looking for {letter}: {counted}. {total}"
     shown = rng.choice((letter, letter, f"'{letter}'"))
     question = phrase(rng, _TALLY, c=shown, w=quote(rng, word))
     return Example("tally", f"tally {letter} {word}", question, answer)

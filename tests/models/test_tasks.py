@@ -137,7 +137,10 @@ def test_sorting_keeps_the_numbers_and_orders_them(seed: int) -> None:
         ("reverse pepper", "p-e-p-p-e-r turned around is r-e-p-p-e-p: 'reppep'."),
         ("upper pepper", "'PEPPER'."),
         ("length pepper", "p 1, e 2, p 3, p 4, e 5, r 6: 'pepper' has 6 letters."),
-        ("tally p pepper", "p 1, e 1, p 2, p 3, e 3, r 3: p is in 'pepper' 3 times."),
+        (
+            "tally p pepper",
+            "Looking for p: p 1, e 1, p 2, p 3, e 3, r 3. The letter p is in 'pepper' 3 times.",
+        ),
         ("pick last pepper", "The last letter of 'pepper' is r."),
         ("repeat 3 pepper", "pepper, pepper, pepper."),
     ],

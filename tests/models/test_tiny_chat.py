@@ -84,8 +84,8 @@ def test_tokenizer_has_the_configured_size_and_loses_nothing(tokenizer: Tokenize
 
 def test_digits_and_quoted_letters_stand_alone(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode("4711", add_special_tokens=False).tokens == list("4711")
-    quoted = tokenizer.encode("the word 'word'", add_special_tokens=False).tokens
-    assert quoted == ["the", "Ġword", "Ġ", *"'word'"]
+    quoted = tokenizer.encode("Reverse the word 'word'", add_special_tokens=False).tokens
+    assert quoted == ["Reverse", "Ġthe", "Ġword", "Ġ", *"'word'"]
 
 
 def test_chat_template_gives_what_was_trained_on(tokenizer: Tokenizer) -> None:
