@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 HARNESS := PYTHONPATH=tests $(BIN)/python -m e2e.harness
 
-.PHONY: help setup fmt check test unit e2e demo demo-down bench-gateway crds golden lock images
+.PHONY: help setup fmt check test unit e2e demo demo-down bench-gateway bench-runtime crds golden lock images
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ demo-down: setup ## remove all that the demo made
 
 bench-gateway: setup ## what the gateway costs: direct and proxied in turn
 	@PYTHONPATH=tests $(BIN)/python bench/gateway/run.py
+
+bench-runtime: setup ## what the engine takes: seconds to its first token, then tokens per second
+	@PYTHONPATH=tests $(BIN)/python bench/runtime/run.py
 
 images: setup ## build the container images
 	@$(HARNESS) images

@@ -7,6 +7,7 @@ the engine process at its start. `os.cpu_count()` is not enough: it ignores a co
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ class Machine:
     """Resources as found."""
 
     num_cpus: int
-    """Whole processors within quota and affinity; at least 1."""
+    """Whole cores within quota and affinity; at least 1."""
     available_bytes: int
     """Memory that may still be taken, under the cgroup's limit."""
     has_bf16: bool
@@ -30,23 +31,29 @@ class Machine:
 def observe_machine(root: Path = Path("/")) -> Machine:
     """Look at the machine; `root` is another folder in tests."""
     return Machine(
-        num_cpus=_observe_num_cpus(root / "sys/fs/cgroup"),
+        num_cpus=min(_observe_quota(root / "sys/fs/cgroup"), _observe_cores(root)),
         available_bytes=_observe_memory(root),
         has_bf16=_observe_bf16(root / "proc/cpuinfo"),
         has_gpu=(root / "dev/nvidiactl").exists(),
     )
 
 
-def _observe_num_cpus(cgroup: Path) -> int:
-    """A quota of 150 ms per 100 ms on 8 processors gives 1."""
-    allowed = len(os.sched_getaffinity(0))
+def _observe_cores(root: Path) -> int:
+    """Cores behind the processors this process may use; two threads of one core count once."""
+    siblings = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    allowed = os.sched_getaffinity(0)
+    return len({_read_first(root / siblings.format(cpu)) or str(cpu) for cpu in allowed})
+
+
+def _observe_quota(cgroup: Path) -> int:
+    """A quota of 150 ms per 100 ms gives 1, none gives as many as there can be."""
     quota, period = [*_read_words(cgroup / "cpu.max"), "max", "max"][:2]
     if quota == "max":
         quota = _read_first(cgroup / "cpu/cpu.cfs_quota_us")
         period = _read_first(cgroup / "cpu/cpu.cfs_period_us")
     if not quota.isdigit() or not period.isdigit():
-        return allowed
-    return max(1, min(allowed, int(quota) // int(period)))
+        return sys.maxsize
+    return max(1, int(quota) // int(period))
 
 
 def _observe_memory(root: Path) -> int:

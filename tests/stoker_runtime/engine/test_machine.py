@@ -47,6 +47,14 @@ def test_processors_follow_the_quota(tmp_path: Path, files: dict[str, str], num_
     assert observe_machine(make_root(tmp_path, files)).num_cpus == num_cpus
 
 
+def test_two_threads_of_a_core_count_once(tmp_path: Path) -> None:
+    topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    files = {topology.format(cpu): f"{cpu % 4},{cpu % 4 + 4}\n" for cpu in range(8)}
+    assert observe_machine(make_root(tmp_path, files)).num_cpus == 4
+    quota = {"sys/fs/cgroup/cpu.max": "300000 100000\n"}
+    assert observe_machine(make_root(tmp_path, quota)).num_cpus == 3
+
+
 MEMINFO = {"proc/meminfo": "MemTotal: 900 kB\nMemAvailable:       800 kB\n"}
 
 

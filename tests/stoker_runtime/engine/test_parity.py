@@ -138,3 +138,12 @@ def test_sharded_checkpoint_reads_the_same(tmp_path: Path) -> None:
     assert torch.equal(one.embed, many.embed)
     assert torch.equal(one.layers[1].qkv.weight, many.layers[1].qkv.weight)
     assert torch.equal(one.head.weight, many.head.weight)
+
+
+def test_bfloat16_stays_close(folder: Path, reference: torch.nn.Module) -> None:
+    prompt = make_prompt(70)
+    with torch.inference_mode():
+        expected = reference(torch.tensor([prompt])).logits[0, -1]
+    runner = Runner(make_model(folder, dtype="bfloat16"), num_blocks=8, block_size=16)
+    (logits,) = runner.run([Chunk("a", 0, tuple(prompt), tuple(range(5)), samples=True)])
+    assert torch.nn.functional.cosine_similarity(logits, expected, dim=0) > 0.999
