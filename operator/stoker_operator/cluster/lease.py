@@ -145,6 +145,7 @@ class Lease:
 
     async def _still_ours(self, cluster: KubeCluster) -> bool:
         self._manifest = await cluster.read("Lease", self._namespace, self._name)
+        self._seen_at = time.monotonic()
         return bool(self._manifest["spec"].get("holderIdentity") == self._identity)
 
     async def _put(self, cluster: KubeCluster, manifest: Manifest) -> Manifest:

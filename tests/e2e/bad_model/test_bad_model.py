@@ -72,7 +72,7 @@ def test_a_claim_that_does_not_exist_is_named(release: Release) -> None:
 def test_a_pod_that_never_becomes_ready_is_given_up_at_the_cold_start_timeout(
     release: Release, figures: Figures
 ) -> None:
-    spec = specs.stub(release.images.stub, "--stub-never-ready", coldStartTimeout="5s")
+    spec = specs.stub(release.images.stub, "--stub-never-ready=true", coldStartTimeout="5s")
     with release.deployed("never", spec):
         release.wait_at_zero("never")
         began = time.time()

@@ -13,6 +13,9 @@ from typing import Any
 
 from kubernetes import client, config, watch
 
+_ROUND_S = 1
+"""One watch request lasts this long, so that closing does; the next goes on where it ended."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -35,7 +38,6 @@ class PodWatch:
         self.seen: list[Seen] = []
         self._changed = threading.Condition()
         self._api = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
-        self._watch = watch.Watch()
         self._closed = False
         self._thread = threading.Thread(target=self._run, args=(namespace,), daemon=True)
         self._thread.start()
@@ -47,15 +49,24 @@ class PodWatch:
         self.close()
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop watching; returns when the thread has ended."""
         self._closed = True
-        self._watch.stop()
+        self._thread.join()
 
     def _run(self, namespace: str) -> None:
-        selector = {"label_selector": "app.kubernetes.io/name=stoker-runtime"}
+        selector = "app.kubernetes.io/name=stoker-runtime"
+        listed = self._api.list_namespaced_pod(namespace, label_selector=selector)
+        version = listed.metadata.resource_version
         while not self._closed:
-            listing = self._api.list_namespaced_pod
-            for event in self._watch.stream(listing, namespace, timeout_seconds=600, **selector):
+            stream = watch.Watch().stream(
+                self._api.list_namespaced_pod,
+                namespace,
+                label_selector=selector,
+                resource_version=version,
+                timeout_seconds=_ROUND_S,
+            )
+            for event in stream:
+                version = event["object"].metadata.resource_version
                 self._note(Seen(time.time(), event["type"], event["object"]))
 
     def _note(self, seen: Seen) -> None:

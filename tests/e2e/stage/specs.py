@@ -17,7 +17,7 @@ def model(folder: str, **scaling: Any) -> dict[str, Any]:
     """A checkpoint folder on the stories' claim, on the CPU runtime."""
     return {
         "model": {"source": f"pvc://{CLAIM}/{folder}"},
-        "resources": {"gpus": 0, "cpu": "100m", "memory": "512Mi"},
+        "resources": {"gpus": 0, "cpu": "100m", "memory": "1Gi"},
         "scaling": {"idleTimeout": "3s", "maxReplicas": 1, **scaling},
     }
 

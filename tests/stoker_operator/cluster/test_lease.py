@@ -131,6 +131,16 @@ async def test_a_lease_taken_by_force_is_given_up(server: ApiServer) -> None:
         await _until(lambda: not a.lease.leads, DURATION_S)
 
 
+async def test_a_deposed_leader_waits_for_the_other_to_fall_silent(server: ApiServer) -> None:
+    """Not for its own memory of it, which is as old as the process."""
+    async with Candidate(server, "a") as a:
+        await _until(lambda: a.lease.leads, 1)
+        await asyncio.sleep(DURATION_S * 1.2)
+        server.put(PATH, server.objects[PATH] | {"spec": {"holderIdentity": "by force"}})
+        await _until(lambda: not a.lease.leads, 2)
+        assert await _until(lambda: a.lease.leads, 3) > DURATION_S / 2
+
+
 async def test_a_deleted_lease_is_made_again(server: ApiServer) -> None:
     async with Candidate(server, "a") as a:
         await _until(lambda: a.lease.leads, 1)
