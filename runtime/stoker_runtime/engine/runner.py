@@ -122,5 +122,6 @@ def _allocate_caches(
     shape = (spec.num_layers, 2, num_blocks, block_size, spec.num_kv_heads, spec.head_dim)
     if model.device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=model.device)
-    blob = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    num_bytes = math.prod(shape) * dtype.itemsize
+    blob = mmap.mmap(-1, num_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return torch.frombuffer(blob, dtype=dtype).view(shape)

@@ -62,7 +62,8 @@ class BlobReader:
         self._lock = threading.Lock()
         self._files: dict[Path, int] = {}
         self._error: Exception | None = None
-        self._blob = mmap.mmap(-1, max(1, max(piece.at + piece.num_bytes for piece in pieces)))
+        size = max(1, max(piece.at + piece.num_bytes for piece in pieces))
+        self._blob = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         with contextlib.suppress(OSError, AttributeError):  # fewer page faults; not everywhere
             self._blob.madvise(mmap.MADV_HUGEPAGE)
         self._view = memoryview(self._blob)
