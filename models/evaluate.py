@@ -37,15 +37,15 @@ def ask_server(url: str, model: str, questions: Sequence[str], num_at_once: int)
     """Answers of an OpenAI endpoint; its key is taken from OPENAI_API_KEY."""
     from openai import OpenAI  # here, because the local way works without it
 
-    client = OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"))
+    key = os.environ.get("OPENAI_API_KEY", "none")
+    with OpenAI(base_url=url, api_key=key) as client, ThreadPoolExecutor(num_at_once) as pool:
 
-    def ask(question: str) -> str:
-        reply = client.chat.completions.create(
-            model=model, messages=[{"role": "user", "content": question}], temperature=0
-        )
-        return reply.choices[0].message.content or ""
+        def ask(question: str) -> str:
+            reply = client.chat.completions.create(
+                model=model, messages=[{"role": "user", "content": question}], temperature=0
+            )
+            return reply.choices[0].message.content or ""
 
-    with ThreadPoolExecutor(num_at_once) as pool:
         return list(pool.map(ask, questions))
 
 

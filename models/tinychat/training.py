@@ -23,7 +23,7 @@ class Recipe:
 
     num_steps: int = 1600
     """Optimiser steps."""
-    matrix_rate: float = 0.02
+    matrix_rate: float = 0.012
     """Peak learning rate of Muon, for the matrices inside the layers."""
     other_rate: float = 0.004
     """Peak learning rate of AdamW, for the embedding and the norms."""
