@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+
 from stoker_cli.timeline import Row, build_rows, draw_bar, draw_timeline
 
 _NAMES = ["decided", "scheduled", "image", "container", "imports", "weights", "firstToken"]

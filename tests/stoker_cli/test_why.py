@@ -3,6 +3,7 @@
 from typing import Any
 
 from rich.console import Console
+
 from stoker_cli.why import show
 
 _AWAKE: dict[str, Any] = {
