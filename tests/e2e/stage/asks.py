@@ -57,9 +57,10 @@ class Asker:
 
     def ask(self, prompt: str = "What is 27 + 15?", timeout_s: float = _TIMEOUT_S) -> Ask:
         """Stream one chat to its end; an API error is noted, not raised."""
-        done = Ask(started_at=time.time())
+        done = Ask()
         try:
             with self.client(timeout_s) as client:
+                done.started_at = time.time()  # making a client takes tenths of a second
                 self._stream(client, prompt, done)
         except openai.APIError as error:
             done.error = error
