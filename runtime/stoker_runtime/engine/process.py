@@ -22,6 +22,7 @@ from stoker_runtime.engine.link import Link
 from stoker_runtime.engine.loading import Recipe, prepare
 from stoker_runtime.engine.machine import observe_machine
 from stoker_runtime.errors import ConfigInvalid, EngineCrashed, OutOfMemory, StokerRuntimeError
+from stoker_runtime.logs import configure_logging
 from stoker_runtime.model.reader import BlobReader
 from stoker_runtime.wire import (
     Abort,
@@ -49,11 +50,13 @@ _STATS_S = 0.25
 
 def main(args: Sequence[str], environ: Mapping[str, str]) -> int:
     """Load, serve until told to stop; the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    configure_logging("text")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the API process's to handle: it drains
     link, flags = _open_link(args)
     try:
-        engine = load(parse_config(flags, environ), link)
+        config = parse_config(flags, environ)
+        configure_logging(config.log_format)
+        engine = load(config, link)
         Loop(engine, link).run()
     except StokerRuntimeError as error:
         return _report_failure(link, error)

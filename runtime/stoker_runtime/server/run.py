@@ -19,12 +19,12 @@ import uvloop
 
 from stoker_runtime.config import Config
 from stoker_runtime.errors import StokerRuntimeError
+from stoker_runtime.logs import configure_logging
 from stoker_runtime.server.announce import Announcer, read_target
 from stoker_runtime.server.app import App, admin_routes, public_routes
 from stoker_runtime.server.connection import HttpServer, Limits
 from stoker_runtime.server.engine_client import EngineClient
 from stoker_runtime.server.lifecycle import Lifecycle
-from stoker_runtime.server.logs import configure_logging
 from stoker_runtime.server.metrics import Metrics, process_start
 from stoker_runtime.server.service import Service
 from stoker_runtime.server.texts import load_texts

@@ -45,9 +45,7 @@ class Child:
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "stoker_runtime.engine", "--fd", str(theirs.fileno())]
         with theirs:
-            self.process = subprocess.Popen(
-                [*command, *flags], pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL
-            )
+            self.process = subprocess.Popen([*command, *flags], pass_fds=[theirs.fileno()])
         self.socket = ours
         self.socket.settimeout(60)
         self.seen: list[ToApi] = []

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoker_runtime.engine.sampler import Drawn, draw_tokens, find_finite, uniform
@@ -97,7 +97,7 @@ SEQUENCES = st.builds(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seqs=st.lists(SEQUENCES, min_size=1, max_size=5), seed=st.integers(0, 1000))
 def test_draws_what_the_formula_says(seqs: list[Sequence], seed: int) -> None:
     logits = make_logits(len(seqs), seed)
@@ -108,7 +108,7 @@ def test_draws_what_the_formula_says(seqs: list[Sequence], seed: int) -> None:
         assert one.token_id == token or distance < 1e-5
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seq=SEQUENCES, others=st.lists(SEQUENCES, max_size=5), place=st.integers(0, 5))
 def test_a_draw_does_not_depend_on_batch_mates(
     seq: Sequence, others: list[Sequence], place: int

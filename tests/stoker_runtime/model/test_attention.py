@@ -7,7 +7,7 @@ from random import Random
 from types import SimpleNamespace
 
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoker_runtime.engine.runner import Runner
@@ -48,7 +48,7 @@ def cut_into_steps(lengths: list[int], random: Random) -> Iterator[list[tuple[in
             yield step
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=5),
     block_size=st.integers(1, 9),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoker_runtime.errors import CheckpointBroken, CheckpointNotFound, StokerRuntimeError
@@ -187,7 +187,7 @@ def test_offsets_before_the_data_are_refused(folder: Path) -> None:
         check(folder)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(place=st.integers(0, 2500), byte=st.integers(0, 255))
 def test_no_broken_byte_in_the_header_escapes_as_another_error(
     tmp_path_factory: pytest.TempPathFactory, place: int, byte: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoker_runtime.schedule.blocks import BlockPool
@@ -244,7 +244,7 @@ def build_case(
     return HashModel(scheduler), sorted(arrivals, key=lambda arrival: arrival[0])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(requests=REQUESTS, limits=SETTINGS)
 def test_same_answers_under_any_schedule(
     requests: list[tuple[int, int, int]], limits: tuple[int, int, int, int]
@@ -261,7 +261,7 @@ def test_same_answers_under_any_schedule(
     assert model.scheduler.pool.num_used_blocks == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(requests=REQUESTS, limits=SETTINGS)
 def test_the_oldest_advances_in_every_step(
     requests: list[tuple[int, int, int]], limits: tuple[int, int, int, int]
@@ -275,7 +275,7 @@ def test_the_oldest_advances_in_every_step(
         assert oldest in [id for id, _, _ in step_shape(model.advance())]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(requests=REQUESTS, limits=SETTINGS, data=st.data())
 def test_aborts_at_any_moment_lose_no_block(
     requests: list[tuple[int, int, int]], limits: tuple[int, int, int, int], data: st.DataObject

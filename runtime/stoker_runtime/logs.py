@@ -1,6 +1,7 @@
-"""How this process logs: plain lines, or one JSON object per line.
+"""How both processes log: plain lines, or one JSON object per line.
 
-Knows the two formats; does not know what is logged. Prompts and answers never are.
+Knows the two formats; does not know what is logged. Prompts and answers never are. Called by
+`server/run` and `engine/process`.
 """
 
 from __future__ import annotations
