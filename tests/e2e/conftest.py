@@ -16,6 +16,7 @@ from e2e.stage.fixtures import figures as figures
 from e2e.stage.fixtures import helm_program as helm_program
 from e2e.stage.fixtures import pod_watch as pod_watch
 from e2e.stage.fixtures import release as release
+from e2e.stage.fixtures import show_figures
 from e2e.stage.fixtures import stage as stage
 from e2e.stage.fixtures import volume as volume
 
@@ -53,3 +54,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         folder = write_dump(found.kubectl, found.settings.cache / "dumps", item.name)
         report.sections.append(("cluster", f"state written to {folder}"))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures of the stories, under their results."""
+    show_figures(terminalreporter)

@@ -18,6 +18,7 @@ from e2e.harness.settings import HarnessError
 _SUITE = "trixie"
 _MIRROR = "http://deb.debian.org/debian"
 _BASE = "docker.io/library/debian:trixie-slim"
+_KEPT = 6
 _LEFT_OUT = ("doc", "man", "locale", "info", "groff", "lintian", "linda")
 
 
@@ -38,11 +39,20 @@ class Buildah:
 
     def build(self, name: str, recipe: Recipe) -> None:
         """Build an image and export it into the image folder."""
+        self._buildah("rm", "--all")  # what a killed build left
         self._ensure_base()
         flags = ["--layers", "--isolation", "chroot", "--network", "host", "--pull-never"]
         which = ["--target", recipe.target, "--file", str(recipe.containerfile), "--tag", name]
         self._buildah("bud", *flags, *which, str(recipe.context))
         self._export(name)
+        self._forget_old(name.rsplit(":", 1)[0])
+
+    def _forget_old(self, repository: str) -> None:
+        """Keep the newest images of one name; the layers they share stay."""
+        listed = self._buildah("images", "--noheading", "--format", "{{.Name}}:{{.Tag}}").split()
+        for old in [one for one in listed if one.startswith(f"{repository}:")][_KEPT:]:
+            self._buildah("rmi", old)
+        Layout(self.cache / "images").keep_newest(repository, _KEPT)
 
     def _export(self, name: str) -> None:
         """Stream the image into the image folder; layers that it has are read past."""

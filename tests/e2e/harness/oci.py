@@ -109,19 +109,33 @@ class Layout:
             "mediaType": _INDEX_TYPE,
             "manifests": [{**entry, "annotations": annotations}],
         }
-        manifest = json.loads(self._blob(entry["digest"]).read_bytes())
-        digests = [entry["digest"], manifest["config"]["digest"]]
-        digests += [layer["digest"] for layer in manifest["layers"]]
         total = 0
         with tarfile.open(fileobj=out, mode="w|") as archive:
             _add(archive, "oci-layout", _MARKER)
             _add(archive, "index.json", json.dumps(index).encode())
-            for digest in dict.fromkeys(digests):
+            for digest in dict.fromkeys(self._digests(entry)):
                 if digest not in known:
                     blob = self._blob(digest)
                     archive.add(blob, f"blobs/sha256/{blob.name}")
                     total += blob.stat().st_size
         return total
+
+    def keep_newest(self, repository: str, count: int) -> None:
+        """Forget older images of one name, and the blobs that no image needs any more."""
+        entries = self._entries()
+        same = [one for one in entries if one["annotations"][_NAME].startswith(f"{repository}:")]
+        kept = [one for one in entries if one not in same[: max(0, len(same) - count)]]
+        self._write_index(kept)
+        needed = {digest for entry in kept for digest in self._digests(entry)}
+        for blob in (self.folder / "blobs" / "sha256").iterdir():
+            if f"sha256:{blob.name}" not in needed:
+                blob.unlink()
+
+    def _digests(self, entry: dict[str, Any]) -> list[str]:
+        """All blobs of an image: its manifest, its configuration, its layers."""
+        manifest = json.loads(self._blob(entry["digest"]).read_bytes())
+        layers = [layer["digest"] for layer in manifest["layers"]]
+        return [entry["digest"], manifest["config"]["digest"], *layers]
 
     def _entries(self) -> list[dict[str, Any]]:
         index = self.folder / "index.json"

@@ -14,6 +14,8 @@ from e2e.stage.figures import Figures
 from e2e.stage.pods import PodWatch
 from e2e.stage.release import Release
 
+_FIGURES = pytest.StashKey[Figures]()
+
 
 @pytest.fixture(scope="session")
 def stage(cluster: Cluster) -> Stage:
@@ -22,11 +24,17 @@ def stage(cluster: Cluster) -> Stage:
 
 
 @pytest.fixture(scope="session")
-def figures() -> Iterator[Figures]:
-    """Where stories note what they measured; tabled at the end."""
-    collected = Figures()
-    yield collected
-    print(f"\n{collected.table()}\n", flush=True)
+def figures(pytestconfig: pytest.Config) -> Figures:
+    """Where stories note what they measured; `show_figures` tables it at the end."""
+    return pytestconfig.stash.setdefault(_FIGURES, Figures())
+
+
+def show_figures(reporter: pytest.TerminalReporter) -> None:
+    """Print the table of what was measured, when something was."""
+    collected = reporter.config.stash.get(_FIGURES, None)
+    if collected is not None:
+        reporter.section("figures")
+        reporter.write_line(collected.table())
 
 
 @pytest.fixture
