@@ -77,6 +77,20 @@ def test_naming_an_image_again_replaces_it_and_leaves_the_others(
     assert not layout.has("docker.io/library/three:tag")
 
 
+def test_only_the_newest_images_of_a_name_are_kept(layout: Layout, scratch: Scratch) -> None:
+    for tag in ("a", "b", "c"):
+        scratch.program.write_text(tag)
+        layout.add_scratch(f"docker.io/library/one:{tag}", scratch)
+    layout.add_scratch("docker.io/library/one-more:c", scratch)
+    layout.keep_newest("docker.io/library/one", 1)
+    assert not layout.has("docker.io/library/one:a")
+    assert not layout.has("docker.io/library/one:b")
+    for name in ("docker.io/library/one:c", "docker.io/library/one-more:c"):
+        assert layout.write_archive(name, io.BytesIO()) > 0
+    # One manifest, one configuration, one layer: the two kept images are the same but for the name.
+    assert len(list((layout.folder / "blobs" / "sha256").iterdir())) == 3
+
+
 def test_takes_what_docker_save_writes(layout: Layout) -> None:
     layer, config = b"a layer", b'{"os": "linux"}'
     files = {f"{hashlib.sha256(layer).hexdigest()}.tar": layer}
