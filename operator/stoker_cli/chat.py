@@ -20,6 +20,8 @@ from rich.text import Text
 from stoker_cli.deployment import Deployments
 from stoker_cli.timeline import draw_timeline
 
+_COLD_START = "x-stoker-cold-start"
+"""Response header of a request that found nothing running."""
 _STATUS_WAIT_S = 5.0
 _POLL_S = 0.1
 
@@ -76,21 +78,24 @@ def _stream(
     console.print(Text(f"> {prompt}", style="bold"))
     with Live(console=console, refresh_per_second=20) as live:
         live.update(_Waiting(started))
+        woken, pieces = _ask(client, model, prompt)
         first_token_s = 0.0
-        for piece in _pieces(client, model, prompt):
+        for piece in pieces:
             first_token_s = first_token_s or time.monotonic() - started
             answer.append(piece)
             live.update(_beside(answer, first_token_s, None))
-        live.update(_beside(answer, first_token_s, watched.wait() if watched else None))
+        cold = watched.wait() if watched and woken else None
+        live.update(_beside(answer, first_token_s, cold))
 
 
-def _pieces(client: openai.OpenAI, model: str, prompt: str) -> Iterator[str]:
-    stream = client.chat.completions.create(
+def _ask(client: openai.OpenAI, model: str, prompt: str) -> tuple[bool, Iterator[str]]:
+    """Whether the request woke the model, and the pieces of the answer."""
+    reply = client.chat.completions.with_raw_response.create(
         model=model, messages=[{"role": "user", "content": prompt}], stream=True, temperature=0
     )
-    for chunk in stream:
-        if chunk.choices and chunk.choices[0].delta.content:
-            yield chunk.choices[0].delta.content
+    chunks = reply.parse()
+    pieces = (chunk.choices[0].delta.content for chunk in chunks if chunk.choices)
+    return _COLD_START in reply.headers, (piece for piece in pieces if piece)
 
 
 class _Waiting:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import typer
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from stoker_api import names
 
@@ -31,6 +32,8 @@ class Deployments:
         where = (names.GROUP, names.VERSION, self.namespace, "llmdeployments", name)
         try:
             found = cast(dict[str, Any], self._api.get_namespaced_custom_object(*where))
+        except HTTPError as error:
+            raise typer.BadParameter(f"the cluster does not answer: {error}") from error
         except ApiException as error:
             if error.status != 404:
                 raise typer.BadParameter(f"cannot read {name}: {error.reason}") from error

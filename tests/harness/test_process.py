@@ -24,7 +24,7 @@ def test_a_program_outlives_a_check_and_ends_on_stop(tmp_path: Path) -> None:
     name.symlink_to("/bin/sleep")
     daemon = start("sleeper", [str(name), "60"], tmp_path / "log")
     daemon.check()
-    assert find(name) == [daemon.pid]
+    wait_until(lambda: find(name) == [daemon.pid], "the program", 10, (daemon,))
     assert os.getsid(daemon.pid) == daemon.pid
     daemon.stop()
     assert find(name) == []
