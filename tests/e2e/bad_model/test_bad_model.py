@@ -29,7 +29,9 @@ _BREAKS: list[tuple[str, Callable[[Path], None], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "spoil", "reason", "word"), _BREAKS, ids=lambda v: str(v))
+@pytest.mark.parametrize(
+    ("name", "spoil", "reason", "word"), _BREAKS, ids=[name for name, *_ in _BREAKS]
+)
 def test_a_bad_checkpoint_ends_in_a_condition_and_an_event(
     release: Release,
     volume: Callable[[str], Path],
@@ -45,7 +47,7 @@ def test_a_bad_checkpoint_ends_in_a_condition_and_an_event(
         condition = next(one for one in _conditions(release.get(name)) if one["reason"] == reason)
         assert word in condition["message"]
         assert release.condition(name, "Ready")["status"] == "False"
-        assert any(event["reason"] == reason for event in release.events(name))
+        release.wait_for_event(name, reason)
         answer = held.result()
         assert isinstance(answer.error, openai.APIStatusError)
         assert answer.error.status_code == 503

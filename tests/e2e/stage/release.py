@@ -66,14 +66,14 @@ class Release:
 
     @contextmanager
     def deployed(self, name: str, spec: dict[str, Any]) -> Iterator[None]:
-        """Apply an LLMDeployment, wait until the operator has seen it, delete it at the end."""
+        """Apply an LLMDeployment, wait until the operator has seen it, delete it at the end.
+
+        After a failure it stays, so that the dump shows what the story saw."""
         self.apply(name, spec)
-        try:
-            self.wait(name, lambda found: bool(found.get("status", {}).get("conditions")), "seen")
-            yield
-        finally:
-            self.kubectl("delete", "llm", name, "--wait=true", "--ignore-not-found", timeout_s=180)
-            self.wait_for_no_pods(name)
+        self.wait(name, lambda found: bool(found.get("status", {}).get("conditions")), "seen")
+        yield
+        self.kubectl("delete", "llm", name, "--wait=true", timeout_s=180)
+        self.wait_for_no_pods(name)
 
     def apply(self, name: str, spec: dict[str, Any]) -> None:
         """Apply an LLMDeployment in the default namespace."""
@@ -138,6 +138,14 @@ class Release:
         kinds = "llmdeployments,warmpools,pods,services,secrets,configmaps,events"
         found = self.kubectl.get(kinds, "--all-namespaces")["items"]
         return {one["metadata"]["uid"]: one["metadata"]["resourceVersion"] for one in found}
+
+    def wait_for_event(self, name: str, reason: str, timeout_s: float = 20) -> None:
+        """Until an event about the deployment has that reason; events follow the status."""
+        deadline = time.monotonic() + timeout_s
+        while reason not in {event["reason"] for event in self.events(name)}:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no event {reason} about {name} after {timeout_s:.0f} s")
+            time.sleep(_POLL_S)
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Events about the deployment."""
