@@ -19,7 +19,7 @@ from tinychat.packing import Batch
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to fit; the defaults made the committed weights."""
+    """How to fit; the model card says what made the committed weights."""
 
     num_steps: int = 1600
     """Optimiser steps."""
