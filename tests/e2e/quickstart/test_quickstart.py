@@ -48,7 +48,7 @@ def _check_status_of_the_wake(release: Release) -> None:
 
 def test_sleeping_models_are_listed_and_unknown_ones_refused(release: Release) -> None:
     with release.deployed("listed", specs.tiny_chat()):
-        client = release.asker("listed").client()
+        client = release.asker("listed").client
         deadline = time.monotonic() + 10
         while "listed" not in [model.id for model in client.models.list()]:
             assert time.monotonic() < deadline, "a sleeping model is not listed"

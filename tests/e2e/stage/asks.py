@@ -6,11 +6,16 @@ It knows how to ask and what to note down; it never retries, so a lost request i
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import openai
 
 _TIMEOUT_S = 300.0
+
+
+def make_client(url: str, api_key: str) -> openai.OpenAI:
+    """A client that never retries."""
+    return openai.OpenAI(base_url=url, api_key=api_key, max_retries=0, timeout=_TIMEOUT_S)
 
 
 @dataclass(slots=True)
@@ -37,38 +42,24 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Asks one deployment through the gateway."""
+    """Asks one deployment through the gateway, with one client that is made beforehand."""
 
-    url: str
-    api_key: str
+    client: openai.OpenAI
     model: str
     max_tokens: int = 16
-    headers: dict[str, str] = field(default_factory=dict)
 
-    def client(self, timeout_s: float = _TIMEOUT_S) -> openai.OpenAI:
-        """A fresh client without retries."""
-        return openai.OpenAI(
-            base_url=self.url,
-            api_key=self.api_key,
-            max_retries=0,
-            timeout=timeout_s,
-            default_headers=self.headers,
-        )
-
-    def ask(self, prompt: str = "What is 27 + 15?", timeout_s: float = _TIMEOUT_S) -> Ask:
+    def ask(self, prompt: str = "What is 27 + 15?") -> Ask:
         """Stream one chat to its end; an API error is noted, not raised."""
-        done = Ask()
+        done = Ask(started_at=time.time())
         try:
-            with self.client(timeout_s) as client:
-                done.started_at = time.time()  # making a client takes tenths of a second
-                self._stream(client, prompt, done)
+            self._stream(prompt, done)
         except openai.APIError as error:
             done.error = error
         done.ended_at = time.time()
         return done
 
-    def _stream(self, client: openai.OpenAI, prompt: str, done: Ask) -> None:
-        chunks = client.chat.completions.create(
+    def _stream(self, prompt: str, done: Ask) -> None:
+        chunks = self.client.chat.completions.create(
             model=self.model,
             messages=[{"role": "user", "content": prompt}],
             max_tokens=self.max_tokens,
@@ -82,9 +73,9 @@ class Asker:
                     done.text += choice.delta.content
                 done.finish_reason = choice.finish_reason or done.finish_reason
 
-    def start(self, prompt: str = "What is 27 + 15?", timeout_s: float = _TIMEOUT_S) -> "Pending":
+    def start(self, prompt: str = "What is 27 + 15?") -> "Pending":
         """Ask in a thread; the caller goes on."""
-        return Pending(self, prompt, timeout_s)
+        return Pending(self, prompt)
 
     def ask_together(self, count: int) -> list[Ask]:
         """`count` requests at the same time, each in a thread; returns when all have ended."""
@@ -94,15 +85,15 @@ class Asker:
 class Pending(threading.Thread):
     """A request on its way."""
 
-    def __init__(self, asker: Asker, prompt: str, timeout_s: float) -> None:
+    def __init__(self, asker: Asker, prompt: str) -> None:
         super().__init__(daemon=True)
-        self._asker, self._prompt, self._timeout_s = asker, prompt, timeout_s
+        self._asker, self._prompt = asker, prompt
         self._done: Ask | None = None
         self.start()
 
     def run(self) -> None:
         """The thread's body."""
-        self._done = self._asker.ask(self._prompt, self._timeout_s)
+        self._done = self._asker.ask(self._prompt)
 
     def result(self) -> Ask:
         """Wait for the end."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from e2e.harness.kubectl import Kubectl
 from e2e.harness.settings import REPOSITORY
-from e2e.stage.asks import Asker
+from e2e.stage.asks import Asker, make_client
 
 NAMESPACE = "stoker-system"
 CHART = REPOSITORY / "charts" / "stoker"
@@ -60,9 +60,9 @@ class Release:
     url: str
     api_key: str = field(repr=False)
 
-    def asker(self, model: str, **fields: Any) -> Asker:
+    def asker(self, model: str, max_tokens: int = 16) -> Asker:
         """Who asks `model`, with the release's API key."""
-        return Asker(self.url, self.api_key, model, **fields)
+        return Asker(make_client(self.url, self.api_key), model, max_tokens)
 
     @contextmanager
     def deployed(self, name: str, spec: dict[str, Any]) -> Iterator[None]:

@@ -70,8 +70,9 @@ def test_four_models_asked_at_once_do_not_wait_for_each_other(
         for name in names:
             release.wait(name, lambda one: "conditions" in one.get("status", {}), "seen")
             release.wait_at_zero(name)
+        askers = [release.asker(name) for name in names]
         began = time.time()
-        answers = finish([release.asker(name).start() for name in names])
+        answers = finish([asker.start() for asker in askers])
         assert not [answer.error for answer in answers if answer.lost]
         to_pod_s = [
             pod_watch.added(name, since=began).at - answer.started_at
