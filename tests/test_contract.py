@@ -69,6 +69,7 @@ def test_the_pod_tells_the_runtime_who_it_is_and_where_to_announce() -> None:
     config = _read_config(_build({"model": {"source": "pvc://models/tiny"}}))
     assert config.announce_url == _SETTINGS.announce_url
     assert config.deployment == "chat"
+    assert config.drain_deadline_s == _SETTINGS.drain_deadline_s - 5
     for known_at_run_time in (config.pod_name, config.namespace, config.pod_ip, config.token):
         assert known_at_run_time == "given at run time"
 

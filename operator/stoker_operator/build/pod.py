@@ -21,6 +21,7 @@ USER = 65532
 """The unprivileged user and group that pods run as."""
 BATCHED_TOKENS = 512
 """Default of the runtime's `--max-batched-tokens`, which may not be below `--max-num-seqs`."""
+_BEFORE_KILL_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +159,18 @@ def _environment(deployment: LLMDeployment, settings: PodSettings) -> list[Manif
     return [
         {"name": "STOKER_DEPLOYMENT", "value": name},
         {"name": "STOKER_ANNOUNCE_URL", "value": settings.announce_url},
+        {"name": "STOKER_DRAIN_DEADLINE_S", "value": str(_last_words_s(settings))},
         _from_field("STOKER_POD_NAME", "metadata.name"),
         _from_field("STOKER_NAMESPACE", "metadata.namespace"),
         _from_field("STOKER_POD_IP", "status.podIP"),
         {"name": "HOME", "value": "/tmp"},
         *([token] if settings.with_token else []),
     ]
+
+
+def _last_words_s(settings: PodSettings) -> int:
+    """When the runtime ends its streams with an error, before the kubelet's SIGKILL cuts them."""
+    return max(1, settings.drain_deadline_s - _BEFORE_KILL_S)
 
 
 def _from_field(name: str, path: str) -> Manifest:
