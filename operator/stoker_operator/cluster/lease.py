@@ -54,6 +54,7 @@ class Lease:
 
     async def run(self, cluster: KubeCluster, on_lead: Callable[[], None]) -> None:
         """Follow, take over, lead, and so on for ever."""
+        complaint = ""
         while True:
             self.checked_at = time.monotonic()
             try:
@@ -64,7 +65,9 @@ class Lease:
                     on_lead()
                     await self._lead(cluster)
             except ClusterError as error:
-                logger.warning("lease: %s", error)
+                if str(error) != complaint:  # tried again five times a second, said once
+                    complaint = str(error)
+                    logger.warning("lease: %s", complaint)
                 await asyncio.sleep(RETRY_S)
             LEADER.set(0)
 
