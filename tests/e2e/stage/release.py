@@ -72,7 +72,7 @@ class Release:
         self.apply(name, spec)
         self.wait(name, lambda found: bool(found.get("status", {}).get("conditions")), "seen")
         yield
-        self.kubectl("delete", "llm", name, "--wait=true", timeout_s=180)
+        self.kubectl("delete", "llm", name, "--wait=true", "--ignore-not-found", timeout_s=180)
         self.wait_for_no_pods(name)
 
     def apply(self, name: str, spec: dict[str, Any]) -> None:
