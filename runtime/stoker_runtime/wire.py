@@ -22,6 +22,10 @@ class Generate(msgspec.Struct, tag="generate", frozen=True):
     id: str
     prompt_ids: list[int]
     params: SamplingParams
+    priority: int = 0
+    """Lower runs first (vLLM's meaning); first come, first served among equals."""
+    cache_salt: str = ""
+    """Prompts share cached blocks only with those of the same salt."""
 
 
 class Abort(msgspec.Struct, tag="abort", frozen=True):
@@ -81,6 +85,8 @@ class Output(msgspec.Struct, frozen=True, omit_defaults=True):
     """The chosen tokens' own, one per token in `token_ids`, when asked for."""
     top_logprobs: list[list[TokenLogprob]] = []
     """The most likely alternatives, one list per token, when asked for."""
+    prompt_logprobs: list[list[TokenLogprob]] = []
+    """Once, with the first token: per prompt token but the first, its own, then the likeliest."""
     error: str = ""
     """What went wrong, when `finish_reason` is `error`."""
 

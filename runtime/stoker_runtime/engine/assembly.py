@@ -15,7 +15,7 @@ from stoker_runtime.engine.loading import Recipe
 from stoker_runtime.engine.runner import Runner
 from stoker_runtime.errors import ConfigInvalid
 from stoker_runtime.model.decoder import Decoder, build_decoder
-from stoker_runtime.model.weights import TORCH_DTYPES, build_tensors
+from stoker_runtime.model.weights import TORCH_DTYPES, build_weights
 from stoker_runtime.schedule.blocks import BlockPool
 from stoker_runtime.schedule.scheduler import Limits, Scheduler
 from stoker_runtime.wire import Loaded
@@ -30,8 +30,8 @@ def build_model(recipe: Recipe, blob: mmap.mmap) -> Decoder:
         )
     torch.set_num_threads(recipe.num_threads)
     dtype, device = TORCH_DTYPES[recipe.dtype], torch.device(recipe.device)
-    tensors = build_tensors(blob, recipe.layout, recipe.placed, dtype, device)
-    return build_decoder(recipe.spec, tensors)
+    weights = build_weights(blob, recipe.layout, recipe.placed, dtype, device)
+    return build_decoder(recipe.spec, weights)
 
 
 def build_engine(recipe: Recipe, model: Decoder) -> tuple[Engine, Loaded]:

@@ -6,16 +6,17 @@ tensors that `weights` made, called by the runner.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
 from stoker_runtime.kernels import reference
+from stoker_runtime.kernels.linear import Linear
 from stoker_runtime.model.attention import AttentionPlan, attend
-from stoker_runtime.model.layers import Linear, Mlp, RmsNorm, Rope, build_rope
+from stoker_runtime.model.layers import Mlp, RmsNorm, Rope, build_rope
 from stoker_runtime.model.spec import ModelSpec
+from stoker_runtime.model.weights import Weights
 
 Angles = tuple[torch.Tensor, torch.Tensor]
 
@@ -94,26 +95,25 @@ class Decoder:
         return self.head(self.norm(hidden)).float()
 
 
-def build_decoder(spec: ModelSpec, tensors: Mapping[str, torch.Tensor]) -> Decoder:
-    """Hand each layer its tensors."""
-    embed = tensors["embed"]
+def build_decoder(spec: ModelSpec, weights: Weights) -> Decoder:
+    """Hand each layer its weights."""
+    embed = weights.tensors["embed"]
     return Decoder(
         spec=spec,
         embed=embed,
         rope=build_rope(spec, embed.device),
-        layers=tuple(_build_layer(spec, tensors, index) for index in range(spec.num_layers)),
-        norm=RmsNorm(tensors["norm"], spec.rms_norm_eps),
-        head=Linear(embed if spec.tied_embeddings else tensors["head"]),
+        layers=tuple(_build_layer(spec, weights, index) for index in range(spec.num_layers)),
+        norm=RmsNorm(weights.tensors["norm"], spec.rms_norm_eps),
+        head=weights.linears["head"],
     )
 
 
-def _build_layer(spec: ModelSpec, tensors: Mapping[str, torch.Tensor], index: int) -> DecoderLayer:
+def _build_layer(spec: ModelSpec, weights: Weights, index: int) -> DecoderLayer:
     def linear(name: str) -> Linear:
-        prefix = f"layers.{index}.{name}"
-        return Linear(tensors[f"{prefix}.weight"], tensors.get(f"{prefix}.bias"))
+        return weights.linears[f"layers.{index}.{name}"]
 
     def norm(name: str) -> RmsNorm:
-        return RmsNorm(tensors[f"layers.{index}.{name}"], spec.rms_norm_eps)
+        return RmsNorm(weights.tensors[f"layers.{index}.{name}"], spec.rms_norm_eps)
 
     return DecoderLayer(
         spec=spec,

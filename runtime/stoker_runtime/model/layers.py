@@ -10,22 +10,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
 
 from stoker_runtime.kernels import reference
+from stoker_runtime.kernels.linear import Linear
 from stoker_runtime.model.spec import ModelSpec, RopeScaling
-
-
-@dataclass(frozen=True, slots=True)
-class Linear:
-    """x · Wᵀ + b."""
-
-    weight: torch.Tensor  # [out, in]
-    bias: torch.Tensor | None = None  # [out]
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:  # [num_tokens, out]
-        """Apply it."""
-        return F.linear(x, self.weight, self.bias)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Turns the blob of bytes into the decoder's tensors.
+"""Turns the blob of bytes into the decoder's weights.
 
 Knows torch dtypes and the layout; does not know files (`checkpoint`, `reader`) or arithmetic
 (`decoder`). Tensors of the right dtype are views of the blob: nothing is copied on a CPU.
@@ -7,18 +7,51 @@ Knows torch dtypes and the layout; does not know files (`checkpoint`, `reader`) 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
+from stoker_runtime.kernels.linear import DenseLinear, Linear
 from stoker_runtime.model.layout import Fused
 from stoker_runtime.model.reader import Placed
 
+_WEIGHT = ".weight"
 TORCH_DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What a checkpoint holds, as the decoder wants it."""
+
+    tensors: Mapping[str, torch.Tensor]
+    """Embedding and norms, by their names in the layout."""
+    linears: Mapping[str, Linear]
+    """Products, by their names without `.weight`; `head` is there for tied embeddings too."""
+
+
+def build_weights(
+    blob: mmap.mmap,
+    layout: Sequence[Fused],
+    placed: dict[str, Placed],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Weights:
+    """The decoder's weights in `dtype` on `device`."""
+    tensors = build_tensors(blob, layout, placed, dtype, device)
+    linears: dict[str, Linear] = {
+        name.removesuffix(_WEIGHT): DenseLinear(
+            tensor, tensors.get(name.removesuffix(_WEIGHT) + ".bias")
+        )
+        for name, tensor in tensors.items()
+        if name.endswith(_WEIGHT)
+    }
+    linears["head"] = DenseLinear(tensors.get("head", tensors["embed"]))
+    return Weights(tensors, linears)
 
 
 def build_tensors(

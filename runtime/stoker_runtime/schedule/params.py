@@ -36,6 +36,8 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     """Added to the logits of these token ids."""
     logprobs: int | None = None
     """Number of alternatives reported per token; None reports nothing, 0 the chosen one only."""
+    prompt_logprobs: int | None = None
+    """The same for each token of the prompt."""
     stop_token_ids: tuple[int, ...] = ()
     """Ids that end the answer, besides the model's own."""
     ignore_eos: bool = False

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from stoker_runtime.model.layers import Linear, Mlp, RmsNorm, build_rope
+from stoker_runtime.kernels.linear import DenseLinear
+from stoker_runtime.model.layers import Mlp, RmsNorm, build_rope
 from stoker_runtime.model.spec import ModelSpec, read_spec
 from support.checkpoints import LlamaShape, build_config
 
@@ -60,15 +61,15 @@ def test_angles_are_computed_in_float32_and_rounded_once(tmp_path: Path) -> None
 
 def test_linear_with_and_without_bias() -> None:
     weight, bias, x = torch.randn(3, 5), torch.randn(3), torch.randn(2, 5)
-    torch.testing.assert_close(Linear(weight)(x), x @ weight.T)
-    torch.testing.assert_close(Linear(weight, bias)(x), x @ weight.T + bias)
+    torch.testing.assert_close(DenseLinear(weight)(x), x @ weight.T)
+    torch.testing.assert_close(DenseLinear(weight, bias)(x), x @ weight.T + bias)
 
 
 def test_mlp_gates_its_input() -> None:
     gate_up, down, x = torch.randn(8, 5), torch.randn(5, 4), torch.randn(2, 5)
     gate, up = x @ gate_up[:4].T, x @ gate_up[4:].T
     expected = (gate * gate.sigmoid() * up) @ down.T
-    torch.testing.assert_close(Mlp(Linear(gate_up), Linear(down))(x), expected)
+    torch.testing.assert_close(Mlp(DenseLinear(gate_up), DenseLinear(down))(x), expected)
 
 
 def test_norm_scales_by_its_weight() -> None:
