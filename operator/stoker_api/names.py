@@ -25,6 +25,8 @@ ANNOTATION_DECIDED_AT = f"{GROUP}/decided-at"
 """Unix seconds at which the operator decided to make the pod."""
 ANNOTATION_ASKED_AT = f"{GROUP}/asked-at"
 """Unix seconds at which the request arrived that the pod was made for."""
+ANNOTATION_NUDGED = f"{GROUP}/nudged"
+"""How often the operator has touched a pod that its node seemed to have put aside."""
 ANNOTATION_INTERNAL_PORTS = f"{GROUP}/internal-ports"
 """On gateway pods: the internal port of every worker process, comma-separated."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from stoker_api import names
 from stoker_api.demand import Announcement, Demand
 from stoker_api.status import LLMDeploymentStatus
 from stoker_operator.build.pod import PodSettings
@@ -95,14 +96,18 @@ class OperatorWorld:
             if len(self.cluster.writes) == before:
                 return look_at
 
-    def run_pods(self, phase: str = "Ready", **announcement: Any) -> None:
-        """The kubelet starts every pod that waits, and their runtimes announce themselves."""
+    def place_pods(self) -> None:
+        """The scheduler gives every pod that waits a node."""
         for pod in self.pods:
             if not pod["spec"].get("nodeName"):
                 status = {"podIP": f"10.2.0.{next(self._ips)}", "phase": "Running"}
                 spec = pod["spec"] | {"nodeName": "node-0"}
                 self.cluster.put(pod | {"spec": spec, "status": status})
         self.cluster.show(self.snapshot, self.now)
+
+    def run_pods(self, phase: str = "Ready", **announcement: Any) -> None:
+        """The kubelet starts every pod that waits, and their runtimes announce themselves."""
+        self.place_pods()
         for pod in self.pods:
             self.announce(pod, phase, **announcement)
 
@@ -140,6 +145,12 @@ class OperatorWorld:
             for pod in self.pods
             if "deletionTimestamp" not in pod["metadata"]
         ]
+
+    @property
+    def nudges(self) -> list[str | None]:
+        """How often each pod was touched."""
+        marks = (pod["metadata"].get("annotations", {}) for pod in self.pods)
+        return [mark.get(names.ANNOTATION_NUDGED) for mark in marks]
 
     @property
     def status(self) -> LLMDeploymentStatus:

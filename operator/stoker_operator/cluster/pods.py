@@ -64,6 +64,13 @@ def wake_instants(
     return {phase: at for phase, at in instants.items() if at}
 
 
+def shows_life(pod: Manifest, announced: Announcement | None) -> bool:
+    """Whether a process of the pod has said or shown that it runs, or has run."""
+    container: Manifest = next(iter(pod.get("status", {}).get("containerStatuses") or ()), {})
+    state = container.get("state", {})
+    return announced is not None or "running" in state or "terminated" in state
+
+
 def find_failure(pod: Manifest, announced: Announcement | None) -> Failure | None:
     """Why the pod cannot become ready, if it cannot."""
     name, status = pod["metadata"]["name"], pod.get("status", {})

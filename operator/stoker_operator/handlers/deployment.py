@@ -23,11 +23,12 @@ from stoker_operator.build.pod import PodOrder, PodSettings, build_pod
 from stoker_operator.cluster.client import Cluster
 from stoker_operator.cluster.kinds import Manifest, key_of
 from stoker_operator.cluster.ledger import DemandLedger, DemandSum
-from stoker_operator.cluster.pods import observe_pod, wake_instants, wanted_address
+from stoker_operator.cluster.pods import observe_pod, shows_life, wake_instants, wanted_address
 from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.decide.autoscaler import decide_scale
 from stoker_operator.decide.coldstart import derive_cold_start
 from stoker_operator.decide.failure import derive_failures
+from stoker_operator.decide.nudge import is_nudge_due, next_nudge_in
 from stoker_operator.decide.observed import (
     Failure,
     Observed,
@@ -132,11 +133,11 @@ class DeploymentReconciler:
         await self._apply(deployment, orders, plan.delete, memory, now)
         if plan.create and heard_at is not None:
             DEMAND_TO_POD_SECONDS.observe(time.monotonic() - heard_at)
-        await self._attend_pods(deployment, memory, now)
+        nudge_at = await self._attend_pods(deployment, memory, now)
         await self._world.children.apply_services(deployment, now)
         seen = self._observe(deployment, template, demand)
         refresh_at = await self._reporter.report(deployment, seen, decision, memory, now)
-        instants = (decision.wake_at, plan.wake_at, demand.changes_at, refresh_at)
+        instants = (decision.wake_at, plan.wake_at, demand.changes_at, refresh_at, nudge_at)
         return min((at for at in (*instants, _retry_at(memory, now)) if at), default=None)
 
     def _observe(self, deployment: LLMDeployment, template: str, demand: DemandSum) -> Observed:
@@ -209,14 +210,33 @@ class DeploymentReconciler:
             snapshot.remove({"metadata": metadata}, "Pod")
         logger.info("drain pod %s/%s", metadata["namespace"], name)
 
-    async def _attend_pods(self, deployment: LLMDeployment, memory: Memory, now: float) -> None:
+    async def _attend_pods(
+        self, deployment: LLMDeployment, memory: Memory, now: float
+    ) -> float | None:
         """Time the wakes that have ended, and tell all gateways where ready pods answer."""
         pods = self._world.snapshot.pods(deployment.key)
         memory.timed &= {pod["metadata"]["uid"] for pod in pods}
+        instants = []
         for pod in pods:
             if "deletionTimestamp" not in pod["metadata"]:
                 self._time_wake(deployment, pod, memory)
                 await self._mark_address(pod, now)
+                instants.append(await self._nudge(pod, now))
+        return min((at for at in instants if at), default=None)
+
+    async def _nudge(self, pod: Manifest, now: float) -> float | None:
+        """Touch a pod that stays silent on its node; when to look again."""
+        metadata, snapshot = pod["metadata"], self._world.snapshot
+        placed_at = snapshot.scheduled_at(metadata["uid"])
+        if placed_at is None or shows_life(pod, snapshot.announced(metadata["uid"])):
+            return None
+        num_nudges = int(metadata.get("annotations", {}).get(names.ANNOTATION_NUDGED, 0))
+        if is_nudge_due(now - placed_at, num_nudges):
+            num_nudges += 1
+            logger.info("touch pod %s: silent for %.1f s", key_of(pod), now - placed_at)
+            await self._annotate(pod, {names.ANNOTATION_NUDGED: str(num_nudges)}, now)
+        wait_s = next_nudge_in(now - placed_at, num_nudges)
+        return None if wait_s is None else now + wait_s
 
     def _time_wake(self, deployment: LLMDeployment, pod: Manifest, memory: Memory) -> None:
         uid, metadata = pod["metadata"]["uid"], pod["metadata"]
@@ -240,9 +260,12 @@ class DeploymentReconciler:
         address = wanted_address(pod, snapshot.announced(metadata["uid"]))
         if address == metadata.get("annotations", {}).get(names.ANNOTATION_ADDRESS):
             return
+        await self._annotate(pod, {names.ANNOTATION_ADDRESS: address}, now)
+
+    async def _annotate(self, pod: Manifest, marks: dict[str, str | None], now: float) -> None:
+        snapshot = self._world.snapshot
         try:
-            marks = {names.ANNOTATION_ADDRESS: address}
-            left = await self._world.cluster.annotate("Pod", metadata, marks)
+            left = await self._world.cluster.annotate("Pod", pod["metadata"], marks)
             snapshot.upsert(left, "Pod", now)
         except (NotFound, Conflict):
             snapshot.remove(pod, "Pod")
