@@ -14,6 +14,11 @@ import msgspec
 from stoker_runtime.schedule.params import SamplingParams
 
 FinishReason = Literal["stop", "length", "abort", "error"]
+ErrorCode = Literal["", "invalid", "overloaded", "internal"]
+"""Whose fault an error is: the request's, too many requests', or ours; empty: no error."""
+
+STEP_TOKENS_BOUNDS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+"""Upper bounds of the buckets in which `Stats.step_tokens` counts steps (those of vLLM)."""
 
 
 class Generate(msgspec.Struct, tag="generate", frozen=True):
@@ -89,6 +94,12 @@ class Output(msgspec.Struct, frozen=True, omit_defaults=True):
     """Once, with the first token: per prompt token but the first, its own, then the likeliest."""
     error: str = ""
     """What went wrong, when `finish_reason` is `error`."""
+    error_code: ErrorCode = ""
+    """`overloaded` is worth a retry, `invalid` is not."""
+    queued_s: float = 0.0
+    """With the first token: from arrival until the first of the prompt was computed."""
+    prefill_s: float = 0.0
+    """With the first token: from then on until this token."""
 
 
 class Outputs(msgspec.Struct, tag="outputs", frozen=True):
@@ -107,6 +118,20 @@ class Stats(msgspec.Struct, tag="stats", frozen=True):
     preemptions: int
     prompt_tokens: int
     generated_tokens: int
+    prefix_queries: int = 0
+    """Tokens looked up in the prefix cache when sequences were first admitted."""
+    prefix_hits: int = 0
+    """Those of them that were found."""
+    steps: int = 0
+    """Forward passes."""
+    step_tokens_sum: int = 0
+    """Tokens computed in all of them."""
+    step_tokens: tuple[int, ...] = ()
+    """Steps by their number of tokens: one count per `STEP_TOKENS_BOUNDS`, and one beyond."""
+    finished: dict[str, int] = {}
+    """Sequences that ended, by `FinishReason`."""
+    waiting_tokens: int = 0
+    """Prompt and answer tokens of the sequences that wait."""
 
 
 class Heartbeat(msgspec.Struct, tag="heartbeat", frozen=True):

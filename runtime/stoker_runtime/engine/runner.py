@@ -37,21 +37,33 @@ class Runner:
     @torch.inference_mode()
     def run(self, chunks: Sequence[Chunk]) -> torch.Tensor:  # [num_sampling_chunks, vocab]
         """Compute the chunks' tokens; logits of those that sample, in their order."""
+        ends = zip(chunks, spans(chunks), strict=True)
+        rows = [end - 1 for chunk, (_, end) in ends if chunk.samples]
+        return self.score(self.compute(chunks)[self._tensor(rows)])
+
+    @torch.inference_mode()
+    def compute(self, chunks: Sequence[Chunk]) -> torch.Tensor:  # [num_tokens, hidden]
+        """Run the layers over the chunks' tokens; their hidden states, in the chunks' order."""
         token_ids = [id for chunk in chunks for id in chunk.token_ids]
         positions = [p for chunk in chunks for p in range(chunk.start, chunk.end)]
-        hidden = self.model.hidden_states(
+        return self.model.hidden_states(
             self._tensor(token_ids), self._tensor(positions), self.caches, self._plan(chunks)
         )
-        rows = [
-            end - 1 for chunk, (_, end) in zip(chunks, _spans(chunks), strict=True) if chunk.samples
-        ]
-        return self.model.logits(hidden[self._tensor(rows)])
+
+    @torch.inference_mode()
+    def score(self, hidden: torch.Tensor) -> torch.Tensor:  # [num_rows, vocab] float32
+        """Logits after some rows of what `compute` returned: [num_rows, hidden]."""
+        return self.model.logits(hidden)
+
+    def clear(self, block_ids: Sequence[int]) -> None:
+        """Forget what blocks hold: a NaN left there would spoil whoever gets them next."""
+        self.caches[:, :, self._tensor(block_ids)] = 0
 
     def _plan(self, chunks: Sequence[Chunk]) -> AttentionPlan:
         slots = [slot for chunk in chunks for slot in self._slots(chunk)]
         buckets: dict[int, list[tuple[int, Chunk]]] = {}
         prefills = []
-        for chunk, (start, end) in zip(chunks, _spans(chunks), strict=True):
+        for chunk, (start, end) in zip(chunks, spans(chunks), strict=True):
             if end - start == 1:
                 bucket = max(_SMALLEST_BUCKET, (self._num_blocks(chunk) - 1).bit_length())
                 buckets.setdefault(bucket, []).append((start, chunk))
@@ -101,7 +113,7 @@ class Runner:
         return torch.tensor(values, dtype=torch.int64, device=self.model.device)
 
 
-def _spans(chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
+def spans(chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
     """First and last + 1 row of each chunk in the step."""
     spans, start = [], 0
     for chunk in chunks:

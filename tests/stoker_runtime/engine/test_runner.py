@@ -65,3 +65,17 @@ def test_garbage_beyond_a_sequence_does_not_matter(runner: Runner) -> None:
 def test_the_cache_starts_as_zeros(runner: Runner) -> None:
     assert runner.caches.shape == (2, 2, 64, 4, 2, 16)
     assert not runner.caches.any()
+
+
+def test_any_rows_can_be_scored(runner: Runner) -> None:
+    chunk = Chunk("a", 0, (5, 6, 7), (3,), samples=True)
+    hidden = runner.compute([chunk])
+    assert hidden.shape == (3, 64)
+    torch.testing.assert_close(runner.score(hidden[2:]), runner.run([chunk]))
+
+
+def test_cleared_blocks_are_zero_again(runner: Runner) -> None:
+    runner.caches.fill_(float("nan"))
+    runner.clear([3, 5])
+    assert not runner.caches[:, :, [3, 5]].any()
+    assert runner.caches[:, :, [2, 4]].isnan().all()
