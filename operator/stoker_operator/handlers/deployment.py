@@ -23,12 +23,11 @@ from stoker_operator.build.pod import PodOrder, PodSettings, build_pod
 from stoker_operator.cluster.client import Cluster
 from stoker_operator.cluster.kinds import Manifest, key_of
 from stoker_operator.cluster.ledger import DemandLedger, DemandSum
-from stoker_operator.cluster.pods import observe_pod, shows_life, wake_instants, wanted_address
+from stoker_operator.cluster.pods import observe_pod, wake_instants
 from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.decide.autoscaler import decide_scale
 from stoker_operator.decide.coldstart import derive_cold_start
 from stoker_operator.decide.failure import derive_failures
-from stoker_operator.decide.nudge import is_nudge_due, next_nudge_in
 from stoker_operator.decide.observed import (
     Failure,
     Observed,
@@ -40,6 +39,7 @@ from stoker_operator.decide.problem import derive_problem
 from stoker_operator.decide.rollout import plan_rollout
 from stoker_operator.errors import Conflict, NotFound, Rejected
 from stoker_operator.handlers.children import Children
+from stoker_operator.handlers.marks import Marks
 from stoker_operator.handlers.memory import Memory, recall
 from stoker_operator.handlers.report import Reporter
 from stoker_operator.metrics import COLD_START_SECONDS, DEMAND_TO_POD_SECONDS
@@ -68,6 +68,7 @@ class DeploymentReconciler:
     def __init__(self, world: World) -> None:
         self._world = world
         self._reporter = Reporter(world.cluster, world.snapshot, world.gateway_url)
+        self._marks = Marks(world.cluster, world.snapshot)
         self._memories: dict[str, Memory] = {}
         self._asked_at: dict[str, float] = {}
         self._parsed: dict[str, tuple[str, LLMDeployment, str]] = {}
@@ -220,23 +221,8 @@ class DeploymentReconciler:
         for pod in pods:
             if "deletionTimestamp" not in pod["metadata"]:
                 self._time_wake(deployment, pod, memory)
-                await self._mark_address(pod, now)
-                instants.append(await self._nudge(pod, now))
+                instants.append(await self._marks.attend(pod, now))
         return min((at for at in instants if at), default=None)
-
-    async def _nudge(self, pod: Manifest, now: float) -> float | None:
-        """Touch a pod that stays silent on its node; when to look again."""
-        metadata, snapshot = pod["metadata"], self._world.snapshot
-        placed_at = snapshot.scheduled_at(metadata["uid"])
-        if placed_at is None or shows_life(pod, snapshot.announced(metadata["uid"])):
-            return None
-        num_nudges = int(metadata.get("annotations", {}).get(names.ANNOTATION_NUDGED, 0))
-        if is_nudge_due(now - placed_at, num_nudges):
-            num_nudges += 1
-            logger.info("touch pod %s: silent for %.1f s", key_of(pod), now - placed_at)
-            await self._annotate(pod, {names.ANNOTATION_NUDGED: str(num_nudges)}, now)
-        wait_s = next_nudge_in(now - placed_at, num_nudges)
-        return None if wait_s is None else now + wait_s
 
     def _time_wake(self, deployment: LLMDeployment, pod: Manifest, memory: Memory) -> None:
         uid, metadata = pod["metadata"]["uid"], pod["metadata"]
@@ -254,21 +240,6 @@ class DeploymentReconciler:
         phases = cold_start.phases.model_dump(by_alias=True, exclude_none=True)
         for phase, seconds in (phases | {"total": cold_start.total}).items():
             COLD_START_SECONDS.labels(phase, cold_start.path).observe(seconds)
-
-    async def _mark_address(self, pod: Manifest, now: float) -> None:
-        metadata, snapshot = pod["metadata"], self._world.snapshot
-        address = wanted_address(pod, snapshot.announced(metadata["uid"]))
-        if address == metadata.get("annotations", {}).get(names.ANNOTATION_ADDRESS):
-            return
-        await self._annotate(pod, {names.ANNOTATION_ADDRESS: address}, now)
-
-    async def _annotate(self, pod: Manifest, marks: dict[str, str | None], now: float) -> None:
-        snapshot = self._world.snapshot
-        try:
-            left = await self._world.cluster.annotate("Pod", pod["metadata"], marks)
-            snapshot.upsert(left, "Pod", now)
-        except (NotFound, Conflict):
-            snapshot.remove(pod, "Pod")
 
 
 def _observed_demand(demand: DemandSum, observed: Observed) -> ObservedDemand:
