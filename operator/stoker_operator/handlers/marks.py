@@ -1,4 +1,4 @@
-"""What the operator writes on pods that live: where a ready one answers, and nudges for silent ones.
+"""What the operator writes on pods that live: where a ready one answers, nudges for silent ones.
 
 Knows annotations and when they are due; does not know replicas. Written only when they differ.
 """
