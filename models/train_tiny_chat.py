@@ -61,6 +61,14 @@ def build_network(shape: Shape) -> Network:
     return network
 
 
+def build_start(options: argparse.Namespace) -> tuple[Network, Tokenizer]:
+    """What the fit starts from."""
+    if options.start:
+        return load_checkpoint(options.start)
+    tokenizer = build_tokenizer(options.seed)
+    return build_network(Shape(vocab_size=tokenizer.get_vocab_size())), tokenizer
+
+
 def training_batches(tokenizer: Tokenizer, seed: int, num_steps: int) -> Iterator[Batch]:
     """Short rows of one or two turns first, then long rows of up to ten."""
     num_short = num_steps - int(num_steps * LONG_SHARE)
@@ -91,6 +99,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=FOLDER, help="the folder to write")
+    parser.add_argument("--start", type=Path, help="a folder to go on from, not from nothing")
     parser.add_argument("--steps", type=int, default=Recipe().num_steps, help="optimiser steps")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="cores to use")
     parser.add_argument("--seed", type=int, default=0, help="of the data and the first weights")
@@ -102,8 +111,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parse_arguments(arguments)
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    tokenizer = build_tokenizer(options.seed)
-    network = build_network(Shape(vocab_size=tokenizer.get_vocab_size()))
+    network, tokenizer = build_start(options)
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     print(f"{num_parameters:,} parameters, {options.steps} steps, {options.threads} threads")
 

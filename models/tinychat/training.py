@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -51,7 +53,7 @@ def fit(
     report: Callable[[Progress], None],
     report_every: int = 50,
 ) -> None:
-    """Train in place: bf16 arithmetic on fp32 weights."""
+    """Train in place: fp32 weights, bf16 arithmetic where the processor has it."""
     optimizers = _optimizers(network, recipe)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, recipe))
@@ -79,10 +81,19 @@ def fit(
 def answer_loss(network: Network, batch: Batch) -> Tensor:
     """Mean cross-entropy of the assistant's tokens; no logits are made for the others."""
     graded = batch.targets >= 0
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bf16()):
         hidden = network.hidden(batch.ids, batch.mask)[graded]  # [num_graded, hidden_size]
         logits = network.logits(hidden)
     return functional.cross_entropy(logits.float(), batch.targets[graded])
+
+
+@cache
+def multiplies_bf16() -> bool:
+    """Whether this processor multiplies bf16 itself; those that do not take 60 times as long."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(
+        cpuinfo.read_text().split()
+    )
 
 
 def rate_factor(step: int, recipe: Recipe) -> float:
