@@ -13,8 +13,9 @@ import sys
 import uvloop
 from pydantic import ValidationError
 
+from stoker_api.environ import PREFIX, read_settings
 from stoker_gateway.logs import set_up_logging
-from stoker_gateway.settings import PREFIX, Settings, load_settings
+from stoker_gateway.settings import Settings
 from stoker_gateway.supervisor import SIGNALS, Supervisor
 from stoker_gateway.watch import Cluster, KubernetesCluster
 from stoker_gateway.worker import Worker, bind_sockets
@@ -48,7 +49,7 @@ def _on_parent_gone(loop: asyncio.AbstractEventLoop, pipe: int, stop: asyncio.Ev
 def main() -> int:
     """Run until SIGTERM; 0 when every request had its answer."""
     try:
-        settings = load_settings(os.environ)
+        settings = read_settings(Settings, os.environ)
     except ValidationError as error:
         for problem in error.errors():
             name = PREFIX + "_".join(str(part) for part in problem["loc"]).upper()

@@ -6,16 +6,12 @@ value ends the start with a message that names it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PREFIX = "STOKER_"
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-Positive = Annotated[float, Field(gt=0)]
+from stoker_api.environ import Port, Positive, split_names
 
 
 class Settings(BaseModel):
@@ -71,16 +67,9 @@ class Settings(BaseModel):
     @property
     def namespace_list(self) -> list[str]:
         """The namespaces to watch; empty means all."""
-        return [name.strip() for name in self.watch_namespaces.split(",") if name.strip()]
+        return split_names(self.watch_namespaces)
 
     @property
     def internal_ports(self) -> list[int]:
         """The internal port of every worker."""
         return [self.internal_port + index for index in range(self.workers)]
-
-
-def load_settings(environ: Mapping[str, str]) -> Settings:
-    """Settings of an environment. Raises `pydantic.ValidationError` naming the variable."""
-    named = {PREFIX + name.upper(): name for name in Settings.model_fields}
-    values = {field: environ[name] for name, field in named.items() if environ.get(name)}
-    return Settings.model_validate(values)

@@ -12,9 +12,10 @@ import sys
 import uvloop
 from pydantic import ValidationError
 
+from stoker_api.environ import PREFIX, read_settings
 from stoker_operator.errors import ClusterError
 from stoker_operator.process import run_process
-from stoker_operator.settings import PREFIX, Settings, load_settings
+from stoker_operator.settings import Settings
 
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -22,7 +23,7 @@ TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def main() -> int:
     """Run until a signal comes; 1 without a cluster, 2 when a setting is bad."""
     try:
-        settings = load_settings(os.environ)
+        settings = read_settings(Settings, os.environ)
     except ValidationError as error:
         for problem in error.errors():
             variable = PREFIX + "_".join(str(part) for part in problem["loc"]).upper()

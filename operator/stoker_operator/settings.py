@@ -6,16 +6,12 @@ value ends the start with a message that names it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PREFIX = "STOKER_"
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-Positive = Annotated[float, Field(gt=0)]
+from stoker_api.environ import Port, Positive, split_names
 
 
 class Settings(BaseModel):
@@ -69,7 +65,7 @@ class Settings(BaseModel):
     @property
     def namespace_list(self) -> list[str]:
         """The namespaces to watch; empty means all."""
-        return [name.strip() for name in self.watch_namespaces.split(",") if name.strip()]
+        return split_names(self.watch_namespaces)
 
     @property
     def internal_key(self) -> bytes | None:
@@ -88,10 +84,3 @@ class Settings(BaseModel):
         """Base URL for OpenAI clients inside the cluster."""
         port = "" if self.gateway_port == 80 else f":{self.gateway_port}"
         return f"http://{self.gateway_host}{port}/v1"
-
-
-def load_settings(environ: Mapping[str, str]) -> Settings:
-    """Settings of an environment. Raises `pydantic.ValidationError` naming the variable."""
-    named = {PREFIX + name.upper(): name for name in Settings.model_fields}
-    values = {field: environ[name] for name, field in named.items() if environ.get(name)}
-    return Settings.model_validate(values)

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from stoker_operator.settings import Settings, load_settings
+from stoker_api.environ import read_settings
+from stoker_operator.settings import Settings
 
 
 def test_defaults_need_no_environment() -> None:
-    settings = load_settings({"PATH": "/bin"})
+    settings = read_settings(Settings, {"PATH": "/bin"})
     assert settings == Settings()
     assert settings.gateway_url == "http://stoker-gateway.stoker.svc/v1"
     assert settings.namespace_list == []
@@ -21,7 +22,8 @@ def test_defaults_need_no_environment() -> None:
 def test_reads_what_the_chart_sets(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("secret\n")
-    settings = load_settings(
+    settings = read_settings(
+        Settings,
         {
             "STOKER_NAMESPACE": "serving",
             "STOKER_GATEWAY_PORT": "8080",
@@ -29,7 +31,7 @@ def test_reads_what_the_chart_sets(tmp_path: Path) -> None:
             "STOKER_INTERNAL_KEY_FILE": str(key),
             "STOKER_LEASE_DURATION_S": "5",
             "STOKER_RELEASE": "",
-        }
+        },
     )
     assert settings.gateway_url == "http://stoker-gateway.serving.svc:8080/v1"
     assert settings.namespace_list == ["a", "b"]
@@ -49,4 +51,4 @@ def test_reads_what_the_chart_sets(tmp_path: Path) -> None:
 def test_refuses_bad_values_by_name(name: str, value: str) -> None:
     field = name.removeprefix("STOKER_").lower()
     with pytest.raises(ValidationError, match=field):
-        load_settings({name: value})
+        read_settings(Settings, {name: value})

@@ -17,9 +17,10 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
+from stoker_api.environ import read_settings
 from stoker_gateway.__main__ import serve
 from stoker_gateway.logs import set_up_logging
-from stoker_gateway.settings import Settings, load_settings
+from stoker_gateway.settings import Settings
 from stoker_gateway.supervisor import Supervisor
 from support.fake_watch import FakeCluster, make_deployment, make_pod
 
@@ -98,4 +99,4 @@ async def gateway_process(**settings: object) -> AsyncIterator[GatewayProcess]:
 
 
 if __name__ == "__main__":
-    sys.exit(supervise(load_settings(os.environ)))
+    sys.exit(supervise(read_settings(Settings, os.environ)))
