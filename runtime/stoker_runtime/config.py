@@ -14,20 +14,32 @@ from stoker_runtime.errors import ConfigInvalid
 
 _CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
+    "quantization": ("auto", "none", "int8", "int4"),
     "device": ("auto", "cpu", "cuda"),
     "log_format": ("text", "json"),
 }
-_MINIMUM = {"max_num_seqs": 1, "block_size": 1, "max_batched_tokens": 1}
+_POSITIVE = ("max_num_seqs", "block_size", "max_batched_tokens", "max_silence_s", "max_step_s")
+_MINIMUM = dict.fromkeys(_POSITIVE, 1)
 _MAXIMUM = {"port": 65535, "admin_port": 65535}
 _SECRETS = ("token", "api_key")
+NO_MODEL = Path()
+PROCESS_FIELDS = frozenset(
+    {
+        *("device", "threads", "host", "port", "admin_port", "api_key", "preload", "preload_bytes"),
+        *("announce_url", "pod_name", "pod_ip", "max_body_bytes", "drain_deadline_s"),
+        *("max_silence_s", "max_step_s", "log_format"),
+    }
+)
+"""Settings that stay for the life of the process; the others come and go with the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Settings of one runtime: flag `--max-num-seqs`, variable `STOKER_MAX_NUM_SEQS`."""
 
-    model: Path
-    """Checkpoint folder: config.json, *.safetensors, tokenizer.json."""
+    model: Path = NO_MODEL
+    """Checkpoint folder: config.json, *.safetensors, tokenizer.json; empty: a standby, which waits
+    for `/load` on the admin port."""
     served_name: str = ""
     """The `model` of OpenAI requests; empty: the folder's name."""
     max_model_len: int = 0
@@ -42,6 +54,9 @@ class Config:
     """Tokens per block of the KV cache."""
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16; auto is what this device computes fastest."""
+    quantization: str = "auto"
+    """auto keeps what the checkpoint declares, none refuses a quantised one, int8 and int4 round an
+    unquantised one while loading."""
     device: str = "auto"
     """auto, cpu or cuda; auto takes a GPU if there is one."""
     threads: int = 0
@@ -72,6 +87,14 @@ class Config:
     """Largest request body; about two million tokens of text."""
     drain_deadline_s: int = 595
     """How long running requests may go on after SIGTERM; a little less than the pod's grace."""
+    preload: str = ""
+    """Checkpoint folders, separated by commas, whose weights are kept in host memory."""
+    preload_bytes: int = 0
+    """Host memory that `preload` may fill; 0: half of what is free at the start."""
+    max_silence_s: int = 30
+    """How long the engine may say nothing before `/health` asks for a restart."""
+    max_step_s: int = 600
+    """How long one step of the engine may take before `/health` asks for a restart."""
     log_format: str = "text"
     """text or json."""
 
@@ -90,9 +113,20 @@ class Config:
             )
 
     @property
+    def is_standby(self) -> bool:
+        """There is no model yet."""
+        return self.model == NO_MODEL
+
+    @property
     def model_name(self) -> str:
         """The name clients ask for."""
         return self.served_name or self.model.name
+
+    @property
+    def preload_folders(self) -> tuple[Path, ...]:
+        """`preload`, each folder once and in its order."""
+        names = (name.strip() for name in self.preload.split(","))
+        return tuple(dict.fromkeys(Path(name).absolute() for name in names if name))
 
     def to_args(self) -> list[str]:
         """Flags that make the same config elsewhere; secrets stay in the environment."""
@@ -107,8 +141,6 @@ class Config:
 def parse_config(args: Sequence[str], environ: Mapping[str, str]) -> Config:
     """Read flags (`--name value` or `--name=value`), then the environment, then defaults."""
     given = _read_environment(environ) | _read_flags(args)
-    if "model" not in given:
-        raise ConfigInvalid("`model` is required: give the checkpoint folder with --model")
     return Config(**{name: _convert(name, text) for name, text in given.items()})  # type: ignore[arg-type]
 
 
@@ -145,7 +177,7 @@ def _read_flags(args: Sequence[str]) -> dict[str, str]:
 def _convert(name: str, text: str) -> str | int | Path:
     kind = Config.__annotations__[name]
     if kind == "Path":
-        return Path(text)
+        return Path(text).absolute()
     if kind == "str":
         return text
     try:

@@ -17,6 +17,9 @@ FinishReason = Literal["stop", "length", "abort", "error"]
 ErrorCode = Literal["", "invalid", "overloaded", "internal"]
 """Whose fault an error is: the request's, too many requests', or ours; empty: no error."""
 
+LoadPath = Literal["fresh", "warm", "resident"]
+"""How a model came in: with its process, into a standby, or from a standby's host memory."""
+
 STEP_TOKENS_BOUNDS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 """Upper bounds of the buckets in which `Stats.step_tokens` counts steps (those of vLLM)."""
 
@@ -43,6 +46,27 @@ class Stop(msgspec.Struct, tag="stop", frozen=True):
     """API → engine: exit now; sent when the drain is over."""
 
 
+class Load(msgspec.Struct, tag="load", frozen=True):
+    """API → engine: take this model in; answered by `Loaded` or `Failed`."""
+
+    flags: list[str]
+    """A whole config, as on the command line."""
+
+
+class Unload(msgspec.Struct, tag="unload", frozen=True):
+    """API → engine: let go of the model and all that came of it; answered by `Settled`."""
+
+
+class Sleep(msgspec.Struct, tag="sleep", frozen=True):
+    """API → engine: drop the KV cache, at level 2 the weights too; answered by `Settled`."""
+
+    level: Literal[1, 2]
+
+
+class Wake(msgspec.Struct, tag="wake", frozen=True):
+    """API → engine: be as before the `Sleep`; answered by `Loaded` or `Failed`."""
+
+
 class Phase(msgspec.Struct, tag="phase", frozen=True):
     """Engine → API: a phase of the start ended (`imports`, `weights`, `firstToken`)."""
 
@@ -62,6 +86,20 @@ class Loaded(msgspec.Struct, tag="loaded", frozen=True):
     block_size: int
     vocab_size: int
     eos_token_ids: tuple[int, ...]
+    path: LoadPath = "fresh"
+    """What was there before."""
+
+
+class Settled(msgspec.Struct, tag="settled", frozen=True):
+    """Engine → API: a standby can take a model in; or an `Unload` or a `Sleep` was done."""
+
+
+class Resident(msgspec.Struct, tag="resident", frozen=True):
+    """Engine → API: a model to preload is in host memory, or is not because of `error`."""
+
+    folder: str
+    num_bytes: int
+    error: str = ""
 
 
 class Failed(msgspec.Struct, tag="failed", frozen=True):
@@ -135,13 +173,15 @@ class Stats(msgspec.Struct, tag="stats", frozen=True):
 
 
 class Heartbeat(msgspec.Struct, tag="heartbeat", frozen=True):
-    """Engine → API: the loop is alive; once a second, busy or idle."""
+    """Engine → API: the process is alive; once a second, busy or idle."""
 
     at: float
+    step_s: float = 0.0
+    """How long the step that is being computed has taken so far."""
 
 
-ToEngine = Generate | Abort | Stop
-ToApi = Phase | Loaded | Failed | Outputs | Stats | Heartbeat
+ToEngine = Generate | Abort | Stop | Load | Unload | Sleep | Wake
+ToApi = Phase | Loaded | Settled | Resident | Failed | Outputs | Stats | Heartbeat
 
 _HEADER_BYTES = 4
 _encoder = msgspec.msgpack.Encoder()

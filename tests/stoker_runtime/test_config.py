@@ -7,10 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from stoker_runtime.config import Config, flag_names, parse_config
+from stoker_runtime.config import PROCESS_FIELDS, Config, flag_names, parse_config
 from stoker_runtime.errors import ConfigInvalid
 
 MODEL = ["--model", "/models/chat"]
+
+
+def test_without_a_model_it_is_a_standby() -> None:
+    assert parse_config([], {}).is_standby
+    assert not parse_config(MODEL, {}).is_standby
+    assert not parse_config(["--model", "."], {}).is_standby
+
+
+def test_folders_are_absolute_so_that_each_has_one_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = parse_config(["--model", ".", "--preload", "a, b,,a,/c"], {})
+    assert config.model_name == tmp_path.name
+    assert config.preload_folders == (tmp_path / "a", tmp_path / "b", Path("/c"))
+    assert Config().preload_folders == ()
+
+
+def test_settings_of_the_process_are_settings() -> None:
+    assert {field.name for field in dataclasses.fields(Config)} > PROCESS_FIELDS
 
 
 def test_defaults_need_only_a_model() -> None:
@@ -64,7 +84,6 @@ def test_every_flag_is_a_field() -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "`model` is required"),
         ([*MODEL, "--prot", "1"], "unknown flag '--prot'"),
         ([*MODEL, "8000"], "unknown flag '8000'"),
         ([*MODEL, "--port"], "--port needs a value"),

@@ -1,8 +1,8 @@
 """Imports torch in half the time.
 
 Knows which of torch's own packages an engine never touches, and how to leave them unexecuted until
-somebody does; does not know what the engine does with torch. Called once by `process`, before
-anything else imports torch. Measured on Debian's torch 2.6: 1.6 s of processor time become 0.8 s.
+somebody does; does not know what the engine does with torch. Called by `tenancy`, before anything
+else imports torch. Measured on Debian's torch 2.6: 1.6 s of processor time become 0.8 s.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import logging
+import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,6 +20,8 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
+
+log = logging.getLogger(__name__)
 
 DEFERRED = frozenset(
     {
@@ -32,6 +36,41 @@ DEFERRED = frozenset(
 )
 _UNRELATED = ("numpy", "inspect", "unittest.mock", "urllib.request", "torchgen.model")
 """What torch imports too, but can be imported while its libraries are still being linked."""
+
+
+_PLAIN_IMPORTS = "_STOKER_PLAIN_IMPORTS"
+
+
+def ready_torch(num_blas_threads: int) -> None:
+    """Import torch if it is not there yet, its libraries' threads being polite.
+
+    Idle OpenMP workers sleep instead of spinning: where others want the processors too, spinning
+    made the first token 50 times slower. Both variables are read when the libraries are loaded.
+    """
+    if "torch" in sys.modules:
+        return
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(num_blas_threads))
+    _import_or_restart()
+
+
+def blas_threads(num_threads: int, dtype: str) -> int:
+    """OpenBLAS knows no quota, and in bfloat16 it is only called from within OpenMP's threads."""
+    return num_threads if dtype == "float32" else 1
+
+
+def _import_or_restart() -> None:
+    """The quick way; a torch that won't have it is imported whole, after a new start."""
+    if os.environ.get(_PLAIN_IMPORTS):
+        return
+    try:
+        import_torch()
+    except (ImportError, AttributeError) as error:
+        log.warning(
+            "torch can't be imported in parts, starting again to import it whole: %s", error
+        )
+        os.environ[_PLAIN_IMPORTS] = "1"
+        os.execv(sys.executable, [sys.executable, "-m", "stoker_runtime.engine", *sys.argv[1:]])
 
 
 def import_torch() -> None:

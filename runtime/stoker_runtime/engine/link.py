@@ -28,13 +28,15 @@ class Link:
     def __init__(self, sock: socket.socket, on_close: Callable[[], None] = _exit_at_once) -> None:
         self._sock = sock
         self._on_close = on_close
+        self._sending = threading.Lock()
         self._messages: queue.SimpleQueue[ToEngine] = queue.SimpleQueue()
         threading.Thread(target=self._read, name="link", daemon=True).start()
 
     def send(self, message: ToApi) -> None:
-        """Write a message; a parent that is gone ends this process."""
+        """Write a message, from any thread; a parent that is gone ends this process."""
         try:
-            send(self._sock, message)
+            with self._sending:
+                send(self._sock, message)
         except OSError:
             self._on_close()
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from stoker_runtime.engine import process
+from stoker_runtime.engine import imports
 from stoker_runtime.engine.imports import DEFERRED
 
 
@@ -64,11 +64,11 @@ def test_a_torch_that_refuses_is_imported_whole(monkeypatch: pytest.MonkeyPatch)
     def refuse() -> None:
         raise ImportError("circular")
 
-    monkeypatch.setattr(process, "import_torch", refuse)
+    monkeypatch.setattr(imports, "import_torch", refuse)
     monkeypatch.setattr(os, "execv", lambda _, command: started.append(command))
     monkeypatch.setattr(sys, "argv", ["engine", "--fd", "3"])
     monkeypatch.setenv("_STOKER_PLAIN_IMPORTS", "")
-    process._import_torch()
+    imports._import_or_restart()
     assert started == [[sys.executable, "-m", "stoker_runtime.engine", "--fd", "3"]]
-    process._import_torch()
+    imports._import_or_restart()
     assert len(started) == 1

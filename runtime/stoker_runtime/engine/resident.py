@@ -1,0 +1,108 @@
+"""Weights that wait in host memory for their model to be loaded.
+
+Knows folders, blobs and how much memory they may fill; does not know torch or what a model is built
+of. Filled by a thread of its own, so that a standby serves `/load` meanwhile; read by `tenancy`.
+A blob is read-only by agreement: the decoder's weights are views of it and outlive no model.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stoker_runtime.config import Config
+from stoker_runtime.engine.loading import Recipe, prepare
+from stoker_runtime.engine.machine import Machine
+from stoker_runtime.errors import OutOfMemory, StokerRuntimeError
+from stoker_runtime.model.reader import BlobReader, Placed
+from stoker_runtime.wire import Resident
+
+log = logging.getLogger(__name__)
+
+_READING_THREADS = 4
+Stamp = tuple[tuple[str, int, int], ...]
+"""Name, size and time of change of every file: whether the files are still those that were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    placed: dict[str, Placed]
+    stamp: Stamp
+    blob: mmap.mmap
+
+
+class Residents:
+    """Blobs by folder. Those that can't be read or no longer fit are left out, and said so."""
+
+    def __init__(
+        self, config: Config, machine: Machine, report: Callable[[Resident], None]
+    ) -> None:
+        self._config = config
+        self._machine = machine
+        self._report = report
+        self._room = config.preload_bytes or machine.available_bytes // 2
+        self._held: dict[Path, _Held] = {}
+        self._done = {folder: threading.Event() for folder in config.preload_folders}
+
+    def start(self) -> None:
+        """Begin to read, most wanted first."""
+        if self._done:
+            threading.Thread(target=self._fill, name="residents", daemon=True).start()
+
+    def num_bytes(self, folder: Path) -> int:
+        """What is held of a folder; waits for one that is about to be held."""
+        if folder in self._done:
+            self._done[folder].wait()
+        held = self._held.get(folder)
+        return len(held.blob) if held else 0
+
+    def claim(self, recipe: Recipe) -> mmap.mmap | None:
+        """The bytes of a recipe, if they are here and are still what the files hold.
+
+        Bytes that lie elsewhere than this recipe wants them, or whose files have changed, are of no
+        use to anybody and are let go.
+        """
+        folder = recipe.config.model
+        held = self._held.get(folder)
+        if held is None:
+            return None
+        if held.placed == recipe.placed and held.stamp == _stamp(recipe.placed.values()):
+            return held.blob
+        log.warning("%s is not what was preloaded; it is read again", folder)
+        del self._held[folder]
+        self._report(Resident(str(folder), 0, "the files changed, or are wanted in other places"))
+        return None
+
+    def _fill(self) -> None:
+        for folder, done in self._done.items():
+            try:
+                self._read(folder)
+            except (StokerRuntimeError, MemoryError) as error:
+                log.warning("%s is not preloaded: %s", folder, error)
+                self._report(Resident(str(folder), 0, str(error)))
+            finally:
+                done.set()
+
+    def _read(self, folder: Path) -> None:
+        placed = prepare(replace(self._config, model=folder), self._machine).placed
+        num_bytes = max(one.at + one.tensor.num_bytes for one in placed.values())
+        if num_bytes > self._room:
+            raise OutOfMemory(
+                f"it has {num_bytes} bytes, `preload_bytes` has room for {self._room}"
+            )
+        stamp = _stamp(placed.values())
+        blob = BlobReader(placed, _READING_THREADS).start().wait()
+        self._held[folder] = _Held(placed, stamp, blob)
+        self._room -= num_bytes
+        log.info("%s is resident: %s bytes", folder, num_bytes)
+        self._report(Resident(str(folder), num_bytes))
+
+
+def _stamp(placed: Iterable[Placed]) -> Stamp:
+    files = sorted({one.tensor.file for one in placed})
+    found = ((file, file.stat()) for file in files)
+    return tuple((str(file), status.st_size, status.st_mtime_ns) for file, status in found)
