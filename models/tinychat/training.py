@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tinychat.muon import Muon
 from tinychat.network import Network
 from tinychat.packing import Batch
 
@@ -104,10 +105,11 @@ def rate_factor(step: int, recipe: Recipe) -> float:
 
 
 def _optimizers(network: Network, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al., 2024) for the layers' matrices, which needs fewer steps; AdamW else."""
+    """Muon for the layers' matrices, which needs fewer steps; AdamW else."""
+    dtype = torch.bfloat16 if multiplies_bf16() else torch.float32
     matrices = [p for p in network.layers.parameters() if p.ndim == 2]
     others = [p for p in network.parameters() if not any(p is m for m in matrices)]
     return [
-        torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=0.01),
+        Muon(matrices, recipe.matrix_rate, weight_decay=0.01, dtype=dtype),
         torch.optim.AdamW(others, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
