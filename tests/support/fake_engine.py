@@ -125,11 +125,20 @@ class FakeEngine:
         asked = request.params.logprobs
         chosen = [] if asked is None else [logprob]
         top = [[logprob] * asked] if asked else []
-        return Output(request.id, [token], reason, 0, chosen, top, self.script.error)
+        scores = _score_prompt(request) if made == 0 else []
+        return Output(request.id, [token], reason, 0, chosen, top, scores, self.script.error)
 
     def report(self) -> None:
         """What runs."""
         send(self.sock, Stats(len(self.running), 0, len(self.running), 64, 0, 0, self.steps))
+
+
+def _score_prompt(request: Generate) -> list[list[TokenLogprob]]:
+    asked = request.params.prompt_logprobs
+    if asked is None:
+        return []
+    entries = [TokenLogprob(id, -1.0) for id in request.prompt_ids[1:]]
+    return [[entry] * (1 + asked) for entry in entries]
 
 
 if __name__ == "__main__":

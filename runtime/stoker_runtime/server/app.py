@@ -123,11 +123,11 @@ def _probe_routes() -> dict[str, Route]:
 
 
 async def _chat(service: Service, exchange: Exchange) -> None:
-    await service.answer(exchange, read_chat(exchange.request.body))
+    await service.answer(exchange, read_chat(exchange.request.body, service.defaults))
 
 
 async def _completion(service: Service, exchange: Exchange) -> None:
-    await service.answer(exchange, read_completion(exchange.request.body))
+    await service.answer(exchange, read_completion(exchange.request.body, service.defaults))
 
 
 async def _models(service: Service, exchange: Exchange) -> None:

@@ -87,7 +87,7 @@ class EngineClient(asyncio.Protocol):
             self._next_id += 1
             id = f"{self._next_id:x}"
             self._answers[id] = (generation, choice)
-            self._send(Generate(id, ids, params))
+            self._send(Generate(id, ids, params, generation.priority, generation.cache_salt))
 
     def release(self, generation: Generation) -> None:
         """Nobody waits for it any more: abort what still runs."""
@@ -165,7 +165,7 @@ class EngineClient(asyncio.Protocol):
         if output.finish_reason in ("error", "abort"):
             log.error("sequence %s failed: %s", output.id, output.error or output.finish_reason)
             del self._answers[output.id]
-            self._fail(generation, refusal.engine_error())
+            self._fail(generation, refusal.from_engine(output.error, output.error_code))
             return
         try:
             choice.feed(output)

@@ -22,6 +22,10 @@ class TextRules:
     stops: tuple[str, ...] = ()
     min_tokens: int = 0
     """No stop string counts before so many tokens."""
+    stop_ids: tuple[int, ...] = ()
+    """Ids of the request that end the answer."""
+    silent: bool = False
+    """No answer is wanted, only the prompt's echo and log probabilities."""
     include_stop: bool = False
     skip_special: bool = True
     logprobs: bool = False
@@ -34,6 +38,8 @@ class TokenEntry:
     token: TokenLogprob
     top: tuple[TokenLogprob, ...]
     offset: int
+    known: bool = True
+    """False for the first token of a prompt, which nothing precedes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,14 @@ class Choice:
         self.num_tokens = 0
         self.num_cached_tokens = 0
         self.finish_reason: str | None = None
+        self.stop_reason: str | int | None = None
+        """The stop string or id of the request that ended the answer."""
+        self.started = False
+        """The engine has made a token."""
+        self.prompt_logprobs: list[list[TokenLogprob]] = []
+        """Per prompt token but the first: its own, then the likeliest; when asked for."""
+        self.queued_s = 0.0
+        self.prefill_s = 0.0
         self._rules = rules
         self._detokenizer = Detokenizer(vocabulary, skip_special=rules.skip_special)
         self._stops = StopFinder(rules.stops, include_stop=rules.include_stop)
@@ -67,8 +81,11 @@ class Choice:
         """Take what one step made."""
         if self.finish_reason is not None:
             return
-        self.num_cached_tokens = max(self.num_cached_tokens, output.num_cached_tokens)
+        self._note(output)
         ids, reason = output.token_ids, output.finish_reason
+        if self._rules.silent:
+            self.finish_reason = "length"
+            return
         ended_by_token = reason == "stop" and not self._rules.include_stop
         visible = len(ids) - 1 if ended_by_token and ids else len(ids)
         if self._rules.stops or self._rules.logprobs:
@@ -82,6 +99,8 @@ class Choice:
             self._pending += self._detokenizer.push(ids[:visible])
         if reason is not None:
             self._finish(reason)
+        if reason == "stop" and ids and ids[-1] in self._rules.stop_ids:
+            self.stop_reason = ids[-1]
 
     def take(self) -> Delta:
         """What is new and sure; it is handed out once."""
@@ -93,6 +112,14 @@ class Choice:
         sure = [entry for entry in self._entries if done or entry.offset < self._shown]
         self._entries = self._entries[len(sure) :]
         return Delta(text, sure)
+
+    def _note(self, output: Output) -> None:
+        """What comes once, with the first token."""
+        self.started = True
+        self.num_cached_tokens = max(self.num_cached_tokens, output.num_cached_tokens)
+        self.prompt_logprobs = output.prompt_logprobs or self.prompt_logprobs
+        self.queued_s = max(self.queued_s, output.queued_s)
+        self.prefill_s = max(self.prefill_s, output.prefill_s)
 
     def _step(self, output: Output, at: int) -> None:
         """One token, where its place in the text matters."""
@@ -109,7 +136,7 @@ class Choice:
             return
         self._pending += self._stops.push(text)
         if self._stops.found is not None:
-            self.finish_reason = "stop"
+            self.finish_reason, self.stop_reason = "stop", self._stops.found
             end = self._shown + len(self._pending)
             self._entries = [entry for entry in self._entries if entry.offset < end]
 
@@ -134,6 +161,10 @@ class Generation:
     """Of all prompts, each counted once, however many answers it gets."""
     num_per_prompt: int = 1
     """Answers per prompt; those of one prompt stand side by side in `choices`."""
+    priority: int = 0
+    cache_salt: str = ""
+    max_tokens: int = 0
+    """Of each answer."""
     on_progress: Callable[[], None] | None = None
     """Called once per engine step that brought something."""
     failure: Refusal | None = None

@@ -6,7 +6,8 @@ because most templates know no parts. Called by the reader of chat requests.
 
 from __future__ import annotations
 
-from typing import cast
+import json
+from dataclasses import dataclass, field
 
 from stoker_runtime.server.refusal import Refusal, invalid, unsupported
 
@@ -16,6 +17,19 @@ _OTHER_PARTS = ("image_url", "input_audio", "file", "video_url", "audio_url", "r
 _KEPT = ("name", "tool_call_id", "reasoning_content")
 
 Message = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A checked chat, and how its prompt is to end."""
+
+    messages: tuple[Message, ...]
+    extra: dict[str, object] = field(default_factory=dict)
+    """Further names for the chat template."""
+    opens_answer: bool = True
+    """The prompt ends with the head of the assistant's answer."""
+    continues_last: bool = False
+    """The prompt ends inside the last message, which the answer continues."""
 
 
 def read_messages(messages: list[Message]) -> tuple[Message, ...]:
@@ -79,13 +93,25 @@ def _read_calls(calls: object, where: str) -> list[Message]:
     """Earlier calls, which a template may show to the model."""
     if not isinstance(calls, list):
         raise _wrong_type(where, "a list")
-    for at, call in enumerate(calls):
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict):
-            raise _missing(f"{where}[{at}].function")
-        _text(function.get("name"), f"{where}[{at}].function.name")
-        _text(function.get("arguments"), f"{where}[{at}].function.arguments")
-    return cast(list[Message], calls)
+    return [_read_call(call, f"{where}[{at}]") for at, call in enumerate(calls)]
+
+
+def _read_call(call: object, where: str) -> Message:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(call, dict) or not isinstance(function, dict):
+        raise _missing(f"{where}.function")
+    _text(function.get("name"), f"{where}.function.name")
+    arguments = _text(function.get("arguments"), f"{where}.function.arguments")
+    return call | {"function": function | {"arguments": _parse_arguments(arguments)}}
+
+
+def _parse_arguments(text: str) -> object:
+    """The object that the text is, as templates expect it; any other text stays one."""
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, dict) else text
 
 
 def _text(value: object, where: str) -> str:

@@ -1,148 +1,28 @@
-"""The bodies of the two OpenAI routes, read, checked and turned into an `Ask`.
+"""Requests of the two OpenAI routes, checked and turned into an `Ask`.
 
-Knows every field, its range and the fields that are refused by name; does not know the tokenizer,
-the engine or HTTP. msgspec refuses wrong types and lone surrogates while it parses. Extras pass.
+Knows how fields act together and what is meant by those left out; does not know the tokenizer, the
+engine or HTTP. Called by the routes; every refusal names its field.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Annotated
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from stoker_runtime.schedule.params import SamplingParams
 from stoker_runtime.server.badjson import decode_body
-from stoker_runtime.server.messages import read_messages
+from stoker_runtime.server.bodies import Body, ChatBody, CompletionBody, StreamOptions, check_body
+from stoker_runtime.server.defaults import SamplingDefaults
+from stoker_runtime.server.messages import Chat, read_messages
 from stoker_runtime.server.refusal import invalid, unsupported
 
-MAX_CHOICES = 128
 MAX_SEQUENCES = 1024
 MAX_STOPS = 16
 MAX_STOP_CHARS = 512
-MAX_LOGPROBS = 20
-MAX_TOKENS = 2**31
-_SEED_RANGE = 2**63
 COMPLETION_TOKENS = 16
 """How long an answer of `/v1/completions` is when the request does not say."""
-
-Zero_Two = Annotated[float, msgspec.Meta(ge=0, le=2)]
-Unit = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
-Positive = Annotated[float, msgspec.Meta(gt=0, le=10)]
-Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_TOKENS)]
-Natural = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
-TokenId = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
-Choices = Annotated[int, msgspec.Meta(ge=1, le=MAX_CHOICES)]
-Alternatives = Annotated[int, msgspec.Meta(ge=0, le=MAX_LOGPROBS)]
-TopK = Annotated[int, msgspec.Meta(ge=-1, le=MAX_TOKENS)]
-Seed = Annotated[int, msgspec.Meta(ge=-_SEED_RANGE, le=_SEED_RANGE - 1)]
-
-
-class StreamOptions(msgspec.Struct):
-    """`stream_options`."""
-
-    include_usage: bool | None = None
-    continuous_usage_stats: bool | None = None
-
-
-class _Body(msgspec.Struct):
-    """What both routes share. Names are the API's; null is the same as absent."""
-
-    model: str
-    n: Choices | None = None
-    max_tokens: Count | None = None
-    min_tokens: Natural | None = None
-    temperature: Zero_Two | None = None
-    top_p: Unit | None = None
-    top_k: TopK | None = None
-    min_p: Unit | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    repetition_penalty: Positive | None = None
-    seed: Seed | None = None
-    logit_bias: dict[str, float] | None = None
-    stop: str | list[str] | None = None
-    stop_token_ids: list[TokenId] | None = None
-    include_stop_str_in_output: bool | None = None
-    skip_special_tokens: bool | None = None
-    ignore_eos: bool | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    user: str | None = None
-    # Known, and refused unless they ask for nothing.
-    guided_json: object = None
-    guided_regex: object = None
-    guided_choice: object = None
-    guided_grammar: object = None
-    structured_outputs: object = None
-    response_format: object = None
-    prompt_logprobs: object = None
-    prompt_embeds: object = None
-    use_beam_search: object = None
-    echo: bool | None = None
-
-
-class ChatBody(_Body):
-    """`POST /v1/chat/completions`."""
-
-    messages: list[dict[str, object]] = []
-    max_completion_tokens: Count | None = None
-    logprobs: bool | None = None
-    top_logprobs: Alternatives | None = None
-    reasoning_effort: str | None = None
-    chat_template_kwargs: dict[str, object] | None = None
-    chat_template: object = None
-    continue_final_message: object = None
-    tools: object = None
-    tool_choice: object = None
-    functions: object = None
-    function_call: object = None
-    modalities: object = None
-    audio: object = None
-    web_search_options: object = None
-
-
-class CompletionBody(_Body):
-    """`POST /v1/completions`."""
-
-    prompt: str | list[str | TokenId | list[TokenId]] | None = None
-    logprobs: Alternatives | None = None
-    best_of: Choices | None = None
-    suffix: str | None = None
-
-
-_HARMLESS: dict[str, tuple[object, ...]] = {
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
-    "modalities": (["text"],),
-    "continue_final_message": (False,),
-    "use_beam_search": (False,),
-}
-"""Values of refused fields that ask for nothing."""
-_REFUSED = {
-    "tools": "tool calling is not supported by this server",
-    "tool_choice": "tool calling is not supported by this server",
-    "functions": "tool calling is not supported by this server",
-    "function_call": "tool calling is not supported by this server",
-    "response_format": "structured output is not supported by this server",
-    "guided_json": "structured output is not supported by this server",
-    "guided_regex": "structured output is not supported by this server",
-    "guided_choice": "structured output is not supported by this server",
-    "guided_grammar": "structured output is not supported by this server",
-    "structured_outputs": "structured output is not supported by this server",
-    "modalities": "answers are text only",
-    "audio": "answers are text only",
-    "web_search_options": "this server searches nothing",
-    "chat_template": "only the model's own chat template is used",
-    "continue_final_message": "answers always begin a new message",
-    "prompt_logprobs": "only the answer's log probabilities are computed",
-    "prompt_embeds": "prompts are text or token ids",
-    "use_beam_search": "beam search is not supported by this server",
-}
+_OPENAI = SamplingDefaults()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,77 +42,85 @@ class Ask:
     stream: bool
     include_usage: bool
     continuous_usage: bool
+    add_special_tokens: bool
+    """Whether the tokenizer adds its own begin-of-text token."""
+    priority: int
+    cache_salt: str
+    prompt_logprobs: int | None
+    """Alternatives shown per prompt token in a field of their own (vLLM's)."""
     prompts: tuple[str | list[int], ...] = ()
     """One for each prompt of a completion; empty for a chat."""
-    messages: tuple[dict[str, object], ...] = ()
-    """The chat; empty for a completion."""
-    template_extra: dict[str, object] = field(default_factory=dict)
-    """Further names for the chat template."""
+    chat: Chat | None = None
+    """None for a completion."""
 
     @property
     def is_chat(self) -> bool:
         """Which of the two routes."""
-        return bool(self.messages)
+        return self.chat is not None
+
+    @property
+    def echoes_logprobs(self) -> bool:
+        """The prompt is shown with its tokens' log probabilities."""
+        return self.echo and self.params.logprobs is not None
 
 
 _chat_decoder = msgspec.json.Decoder(ChatBody)
 _completion_decoder = msgspec.json.Decoder(CompletionBody)
 
 
-def read_chat(data: bytes | bytearray) -> Ask:
+def read_chat(data: bytes | bytearray, defaults: SamplingDefaults = _OPENAI) -> Ask:
     """Read a chat request. Raises `Refusal`."""
     body = decode_body(_chat_decoder, data)
-    _check(body)
-    if body.echo:
-        raise unsupported("echo", "`echo` is a field of /v1/completions")
-    if body.top_logprobs is not None and not body.logprobs:
-        raise invalid("`top_logprobs` needs `logprobs` to be true", "top_logprobs")
-    extra = dict(body.chat_template_kwargs or {})
-    if body.reasoning_effort:
-        extra.setdefault("reasoning_effort", body.reasoning_effort)
+    check_body(body)
     ask = _build(
         body,
+        defaults,
         max_tokens=body.max_completion_tokens or body.max_tokens,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
     )
-    return replace(ask, messages=read_messages(body.messages), template_extra=extra)
+    return replace(ask, chat=_read_chat(body), add_special_tokens=bool(body.add_special_tokens))
 
 
-def read_completion(data: bytes | bytearray) -> Ask:
+def read_completion(data: bytes | bytearray, defaults: SamplingDefaults = _OPENAI) -> Ask:
     """Read a completion request. Raises `Refusal`."""
     body = decode_body(_completion_decoder, data)
-    _check(body)
+    check_body(body)
     if body.suffix:
         raise unsupported("suffix", "`suffix` is not supported by this server")
     if body.best_of is not None and body.best_of != (body.n or 1):
         raise unsupported("best_of", "`best_of` other than `n` is not supported by this server")
-    if body.echo and body.logprobs is not None:
-        raise unsupported("logprobs", "`logprobs` of an echoed prompt are not computed")
     prompts = _read_prompts(body.prompt)
     if len(prompts) * (body.n or 1) > MAX_SEQUENCES:
         raise invalid(f"`prompt` and `n` ask for more than {MAX_SEQUENCES} answers", "prompt")
-    ask = _build(body, max_tokens=body.max_tokens, logprobs=body.logprobs)
+    ask = _build(body, defaults, max_tokens=body.max_tokens, logprobs=body.logprobs)
     return replace(ask, prompts=prompts)
 
 
-def _check(body: _Body) -> None:
-    """What types and ranges of single fields can't say."""
-    for name, why in _REFUSED.items():
-        value = getattr(body, name, None)
-        if value is not None and value not in _HARMLESS.get(name, ()):
-            raise unsupported(name, f"`{name}`: {why}")
-    if body.stream_options is not None and not body.stream:
-        raise invalid("`stream_options` needs `stream` to be true", "stream_options")
+def _read_chat(body: ChatBody) -> Chat:
+    extra = dict(body.chat_template_kwargs or {})
+    if body.reasoning_effort:
+        extra.setdefault("reasoning_effort", body.reasoning_effort)
+    return Chat(
+        messages=read_messages(body.messages),
+        extra=extra,
+        opens_answer=body.add_generation_prompt is not False and not body.continue_final_message,
+        continues_last=bool(body.continue_final_message),
+    )
 
 
-def _build(body: _Body, max_tokens: int | None, logprobs: int | None) -> Ask:
+def _build(
+    body: Body, defaults: SamplingDefaults, max_tokens: int | None, logprobs: int | None
+) -> Ask:
     """What both routes share; the prompt comes on top."""
     options = body.stream_options or StreamOptions()
+    params = _read_params(body, defaults, max_tokens)
+    asked = [body.prompt_logprobs, logprobs if body.echo else None]
+    most = max((count for count in asked if count is not None), default=None)
     return Ask(
         model=body.model,
         n=body.n or 1,
         max_tokens=max_tokens,
-        params=_read_params(body, max_tokens, logprobs),
+        params=msgspec.structs.replace(params, logprobs=logprobs, prompt_logprobs=most),
         stops=_read_stops(body.stop),
         include_stop=bool(body.include_stop_str_in_output),
         skip_special=body.skip_special_tokens is not False,
@@ -240,6 +128,10 @@ def _build(body: _Body, max_tokens: int | None, logprobs: int | None) -> Ask:
         stream=bool(body.stream),
         include_usage=bool(options.include_usage),
         continuous_usage=bool(options.continuous_usage_stats),
+        add_special_tokens=body.add_special_tokens is not False,
+        priority=body.priority or 0,
+        cache_salt=body.cache_salt or "",
+        prompt_logprobs=body.prompt_logprobs,
     )
 
 
@@ -247,7 +139,7 @@ def _or(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def _read_params(body: _Body, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
+def _read_params(body: Body, defaults: SamplingDefaults, max_tokens: int | None) -> SamplingParams:
     min_tokens = body.min_tokens or 0
     if max_tokens is not None and min_tokens > max_tokens:
         raise invalid(
@@ -256,16 +148,15 @@ def _read_params(body: _Body, max_tokens: int | None, logprobs: int | None) -> S
     return SamplingParams(
         max_tokens=max_tokens or 1,
         min_tokens=min_tokens,
-        temperature=_or(body.temperature, 1.0),
-        top_p=max(_or(body.top_p, 1.0), 1e-6),  # 0 keeps only the most likely token
-        top_k=max(body.top_k or 0, 0),
-        min_p=_or(body.min_p, 0.0),
+        temperature=_or(body.temperature, defaults.temperature),
+        top_p=max(_or(body.top_p, defaults.top_p), 1e-6),  # 0 keeps only the most likely token
+        top_k=max(defaults.top_k if body.top_k is None else body.top_k, 0),
+        min_p=_or(body.min_p, defaults.min_p),
         presence_penalty=_or(body.presence_penalty, 0.0),
         frequency_penalty=_or(body.frequency_penalty, 0.0),
-        repetition_penalty=_or(body.repetition_penalty, 1.0),
+        repetition_penalty=_or(body.repetition_penalty, defaults.repetition_penalty),
         seed=body.seed,
         logit_bias=_read_logit_bias(body.logit_bias or {}),
-        logprobs=logprobs,
         stop_token_ids=tuple(body.stop_token_ids or ()),
         ignore_eos=bool(body.ignore_eos),
     )

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stoker_runtime.server.generation import Choice, Delta, Generation, TokenEntry
+from stoker_runtime.server.generation import Choice, Delta, Generation
+from stoker_runtime.server.logprobs import (
+    Json,
+    list_prompt_entries,
+    render_chat,
+    render_completion,
+    render_prompt,
+)
 from stoker_runtime.text.detokenize import Vocabulary
-from stoker_runtime.wire import TokenLogprob
 
 FINGERPRINT = "stoker"
-_LEAST_LOGPROB = -9999.0
-"""Stands for minus infinity, which JSON can't say."""
-
-Json = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,12 @@ class AnswerPlan:
     """A stream ends with a chunk of token counts."""
     continuous_usage: bool
     """Every chunk has token counts."""
+    prompts: tuple[list[int], ...] = ()
+    """The ids of each answer's prompt; needed where its log probabilities are shown."""
+    echoes_logprobs: bool = False
+    """An echoed prompt has its log probabilities."""
+    prompt_logprobs: int | None = None
+    """Alternatives per prompt token in vLLM's field; None leaves the field out."""
 
 
 def usage(generation: Generation) -> Json:
@@ -47,71 +55,59 @@ def usage(generation: Generation) -> Json:
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": min(generation.cached_tokens, prompt)},
+        "completion_tokens_details": {"reasoning_tokens": 0},
     }
 
 
 def whole(plan: AnswerPlan, generation: Generation) -> Json:
     """A plain answer."""
-    pairs = zip(generation.choices, plan.echoes, strict=True)
-    return {
+    answer: Json = {
         "id": plan.id,
         "object": "chat.completion" if plan.is_chat else "text_completion",
         "created": plan.created,
         "model": plan.model,
         "system_fingerprint": FINGERPRINT,
-        "choices": [_choice(plan, choice, echo) for choice, echo in pairs],
+        "choices": [_choice(plan, choice) for choice in generation.choices],
         "usage": usage(generation),
     }
+    if plan.is_chat and plan.prompt_logprobs is not None:
+        answer["prompt_logprobs"] = _prompt_logprobs(plan, generation.choices[0])
+    return answer
 
 
-def _choice(plan: AnswerPlan, choice: Choice, echo: str) -> Json:
+def _choice(plan: AnswerPlan, choice: Choice) -> Json:
     delta = choice.take()
-    content: Json = {"text": echo + delta.text}
+    if not plan.is_chat:
+        delta = prepend_echo(plan, choice, delta)
+    content: Json = {"text": delta.text}
     if plan.is_chat:
         content = {"message": {"role": "assistant", "content": delta.text, "refusal": None}}
-    logprobs = None if plan.logprobs is None else render_logprobs(plan, delta)
+    elif plan.prompt_logprobs is not None:
+        content["prompt_logprobs"] = _prompt_logprobs(plan, choice)
+    logprobs = None if plan.logprobs is None else render_logprobs(plan, choice, delta)
     end: Json = {"logprobs": logprobs, "finish_reason": choice.finish_reason}
-    return {"index": choice.index, **content, **end}
+    return {"index": choice.index, **content, **end, "stop_reason": choice.stop_reason}
 
 
-def render_logprobs(plan: AnswerPlan, delta: Delta) -> Json:
+def prepend_echo(plan: AnswerPlan, choice: Choice, delta: Delta) -> Delta:
+    """The beginning of a completion with the echoed prompt before it."""
+    text = plan.echoes[choice.index]
+    entries = delta.entries
+    if plan.echoes_logprobs:
+        ids = plan.prompts[choice.index]
+        before = list_prompt_entries(ids, choice.prompt_logprobs, plan.vocabulary, text)
+        entries = before + entries
+    return Delta(text + delta.text, entries)
+
+
+def render_logprobs(plan: AnswerPlan, choice: Choice, delta: Delta) -> Json:
     """The log probabilities of some tokens, in the shape of the route."""
-    vocabulary, num_top = plan.vocabulary, plan.logprobs or 0
+    num_top = plan.logprobs or 0
     if plan.is_chat:
-        return {"content": [_chat_entry(e, vocabulary, num_top) for e in delta.entries]}
-    return {
-        "tokens": [_text(e.token, vocabulary) for e in delta.entries],
-        "token_logprobs": [_finite(e.token.logprob) for e in delta.entries],
-        "top_logprobs": [
-            {_text(t, vocabulary): _finite(t.logprob) for t in (*e.top[:num_top], e.token)}
-            for e in delta.entries
-        ],
-        "text_offset": [e.offset for e in delta.entries],
-    }
+        return render_chat(delta.entries, plan.vocabulary, num_top)
+    echo_chars = len(plan.echoes[choice.index])
+    return render_completion(delta.entries, plan.vocabulary, num_top, echo_chars)
 
 
-def _chat_entry(entry: TokenEntry, vocabulary: Vocabulary, num_top: int) -> Json:
-    top = [_one(token, vocabulary) for token in entry.top[:num_top]]
-    return _one(entry.token, vocabulary) | {"top_logprobs": top}
-
-
-def _one(token: TokenLogprob, vocabulary: Vocabulary) -> Json:
-    raw = vocabulary.token_bytes(token.token_id)
-    return {
-        "token": raw.decode("utf-8", "replace"),
-        "logprob": _finite(token.logprob),
-        "bytes": list(raw),
-    }
-
-
-def _text(token: TokenLogprob, vocabulary: Vocabulary) -> str:
-    """A token as a key: pieces of characters are written as bytes, so that no two look alike."""
-    raw = vocabulary.token_bytes(token.token_id)
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
-
-
-def _finite(logprob: float) -> float:
-    return max(logprob, _LEAST_LOGPROB)
+def _prompt_logprobs(plan: AnswerPlan, choice: Choice) -> list[Json | None]:
+    return render_prompt(choice.prompt_logprobs, plan.vocabulary, plan.prompt_logprobs or 0)

@@ -16,6 +16,7 @@ REFUSED_HEADER = "x-stoker-refused"
 INVALID = "invalid_request_error"
 AUTHENTICATION = "authentication_error"
 SERVER = "server_error"
+RATE_LIMIT = "rate_limit_error"
 UNAVAILABLE = "service_unavailable"
 
 
@@ -143,6 +144,12 @@ def refused(why: str, message: str, retry_after_s: int = 1) -> Refusal:
     return Refusal(503, message, UNAVAILABLE, code=why, headers=headers)
 
 
+def overloaded(message: str, retry_after_s: int = 1) -> Refusal:
+    """More than the engine takes; nothing was done, so it may be asked again, also elsewhere."""
+    headers = {REFUSED_HEADER: "full", "retry-after": str(retry_after_s)}
+    return Refusal(429, message, RATE_LIMIT, code="rate_limit_exceeded", headers=headers)
+
+
 def engine_crashed() -> Refusal:
     """The engine died under this request."""
     message = "The engine stopped while it worked on this request; you may try again."
@@ -155,8 +162,19 @@ def cut_off() -> Refusal:
     return Refusal(503, message, UNAVAILABLE, code="cut_off")
 
 
+def from_engine(error: str, code: str) -> Refusal:
+    """The engine did not finish this one request; its texts for `invalid` are meant for users."""
+    match code:
+        case "invalid":
+            return invalid(f"This request can't be run: {error}")
+        case "overloaded":
+            return overloaded("The server has more requests than it can take; ask again.")
+        case _:
+            return engine_error()
+
+
 def engine_error() -> Refusal:
-    """The engine could not finish this one request."""
+    """The engine failed at this one request."""
     message = "The engine could not finish this request; the server's log says why."
     return Refusal(500, message, SERVER, code="engine_error")
 

@@ -16,6 +16,7 @@ import msgspec
 from stoker_runtime.config import Config
 from stoker_runtime.schedule.params import SamplingParams
 from stoker_runtime.server import refusal
+from stoker_runtime.server.defaults import SamplingDefaults
 from stoker_runtime.server.engine_client import EngineClient
 from stoker_runtime.server.exchange import Exchange
 from stoker_runtime.server.generation import Choice, Generation, TextRules
@@ -47,6 +48,11 @@ class Service:
     metrics: Metrics
     texts: Texts | None = None
     """None until loaded."""
+
+    @property
+    def defaults(self) -> SamplingDefaults:
+        """Of requests that leave fields out."""
+        return self.texts.defaults if self.texts else SamplingDefaults()
 
     @property
     def created(self) -> int:
@@ -91,8 +97,12 @@ class Service:
             done=asyncio.get_running_loop().create_future(),
             prompt_tokens=sum(map(len, prompts)),
             num_per_prompt=ask.n,
+            priority=ask.priority,
+            cache_salt=ask.cache_salt,
+            max_tokens=sequences[0][1].max_tokens,
         )
-        await self._run(exchange, generation, sequences, self._plan_answer(ask, texts))
+        plan = self._plan_answer(ask, texts, tuple(ids for ids, _ in sequences))
+        await self._run(exchange, generation, sequences, plan)
 
     async def _run(
         self,
@@ -127,7 +137,7 @@ class Service:
             raise why or refusal.internal_error()
         return texts, loaded
 
-    def _plan_answer(self, ask: Ask, texts: Texts) -> AnswerPlan:
+    def _plan_answer(self, ask: Ask, texts: Texts, prompts: tuple[list[int], ...]) -> AnswerPlan:
         echoes = [texts.echo(prompt) if ask.echo else "" for prompt in ask.prompts or ("",)]
         return AnswerPlan(
             id=("chatcmpl-" if ask.is_chat else "cmpl-") + os.urandom(16).hex(),
@@ -140,6 +150,9 @@ class Service:
             stream=ask.stream,
             include_usage=ask.include_usage,
             continuous_usage=ask.continuous_usage,
+            prompts=prompts,
+            echoes_logprobs=ask.echoes_logprobs,
+            prompt_logprobs=ask.prompt_logprobs,
         )
 
 
@@ -152,6 +165,8 @@ def _rules(ask: Ask) -> TextRules:
     return TextRules(
         stops=ask.stops,
         min_tokens=ask.params.min_tokens,
+        stop_ids=ask.params.stop_token_ids,
+        silent=ask.max_tokens == 0,
         include_stop=ask.include_stop,
         skip_special=ask.skip_special,
         logprobs=ask.params.logprobs is not None,
@@ -170,7 +185,7 @@ def _plan_sequences(
             seed = ask.params.seed
             params = msgspec.structs.replace(
                 ask.params,
-                max_tokens=max_tokens,
+                max_tokens=max(max_tokens, 1),  # a prompt's scores come with a token
                 min_tokens=min(ask.params.min_tokens, max_tokens),
                 seed=None if seed is None else _choice_seed(seed, number),
             )

@@ -11,7 +11,14 @@ import msgspec
 
 from stoker_runtime.server.exchange import Exchange
 from stoker_runtime.server.generation import Choice, Delta, Generation
-from stoker_runtime.server.payload import FINGERPRINT, AnswerPlan, Json, render_logprobs, usage
+from stoker_runtime.server.logprobs import Json
+from stoker_runtime.server.payload import (
+    FINGERPRINT,
+    AnswerPlan,
+    prepend_echo,
+    render_logprobs,
+    usage,
+)
 
 _json = msgspec.json.Encoder().encode
 _DONE = b"data: [DONE]\n\n"
@@ -28,6 +35,8 @@ class EventStream:
         self._generation = generation
         self._plan = plan
         self._unended = list(generation.choices)
+        self._echoing = {at for at, text in enumerate(plan.echoes) if text and not plan.is_chat}
+        """Answers whose prompt is still to be shown."""
         self._opened = False
         self._silent = True
         """Nothing was written since the last `keep_alive`."""
@@ -69,29 +78,31 @@ class EventStream:
         self._silent = True
 
     def _open(self) -> list[bytes]:
-        """The head, and what comes before the first token: the roles, or the echoed prompts."""
+        """The head, and the roles, which come before the first token."""
         self._opened = True
         self._exchange.begin()
-        if self._plan.is_chat:
-            return [prefix + _ROLE + self._tail() for prefix in self._prefixes]
-        echoes = zip(self._generation.choices, self._plan.echoes, strict=True)
-        return [self._content(choice, Delta(text, [])) for choice, text in echoes if text]
+        if not self._plan.is_chat:
+            return []
+        return [prefix + _ROLE + self._tail() for prefix in self._prefixes]
 
     def _chunks(self, choice: Choice) -> list[bytes]:
         """What a step brought for one answer: text, its end, both or nothing."""
         delta = choice.take()
+        if choice.started and choice.index in self._echoing:
+            self._echoing.remove(choice.index)
+            delta = prepend_echo(self._plan, choice, delta)
         chunks = [self._content(choice, delta)] if delta.text or delta.entries else []
         if choice.finish_reason is not None:
             body = b'"delta":{}' if self._plan.is_chat else b'"text":""'
-            reason = choice.finish_reason.encode()
-            end = b'%b,"logprobs":null,"finish_reason":"%b"}]' % (body, reason)
+            reasons = choice.finish_reason.encode(), _json(choice.stop_reason)
+            end = b'%b,"logprobs":null,"finish_reason":"%b","stop_reason":%b}]' % (body, *reasons)
             chunks.append(self._prefixes[choice.index] + end + self._tail())
         return chunks
 
     def _content(self, choice: Choice, delta: Delta) -> bytes:
         plan, text, logprobs = self._plan, _json(delta.text), b"null"
         if plan.logprobs is not None and delta.entries:
-            logprobs = _json(render_logprobs(plan, delta))
+            logprobs = _json(render_logprobs(plan, choice, delta))
         body = b'"delta":{"content":%b}' % text if plan.is_chat else b'"text":' + text
         end = b'%b,"logprobs":%b,"finish_reason":null}]' % (body, logprobs)
         return self._prefixes[choice.index] + end + self._tail()

@@ -6,13 +6,13 @@ the engine loads, because the libraries and a large vocabulary take longer than 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stoker_runtime.errors import CheckpointNotFound, RequestInvalid
-from stoker_runtime.server.messages import Message
+from stoker_runtime.server.defaults import SamplingDefaults, load_defaults
+from stoker_runtime.server.messages import Chat
 from stoker_runtime.server.openai import Ask
 from stoker_runtime.server.refusal import context_far_too_long, invalid
 
@@ -30,25 +30,30 @@ class Texts:
 
     tokenizer: Tokenizer
     template: ChatTemplate | None
+    defaults: SamplingDefaults
+    """What the model's makers recommend."""
 
     def encode(self, ask: Ask, limit: int) -> list[list[int]]:
         """The ids of every prompt; none may have more than `limit`. Raises `Refusal`."""
-        if ask.is_chat:
-            text = self.render(ask.messages, ask.template_extra)
+        special = ask.add_special_tokens
+        if ask.chat:
+            text = self.render(ask.chat)
             self._check_length(text, limit, "messages")
-            return [_some(self.tokenizer.encode_rendered(text), "messages")]
+            return [_some(self.tokenizer.encode(text, add_special_tokens=special), "messages")]
         for prompt in ask.prompts:
             if isinstance(prompt, str):
                 self._check_length(prompt, limit, "prompt")
-        return [_some(self._encode_prompt(prompt), "prompt") for prompt in ask.prompts]
+        return [_some(self._encode_prompt(prompt, special), "prompt") for prompt in ask.prompts]
 
-    def render(self, messages: Sequence[Message], extra: dict[str, object]) -> str:
+    def render(self, chat: Chat) -> str:
         """A chat as the model's template writes it. Raises `Refusal`."""
         if self.template is None:
             message = "this model has no chat template: use /v1/completions"
             raise invalid(message, "messages", "chat_template_missing")
         try:
-            return self.template.render(messages, extra)
+            if chat.continues_last:
+                return self.template.render_open(chat.messages, chat.extra)
+            return self.template.render(chat.messages, chat.extra, opens_answer=chat.opens_answer)
         except RequestInvalid as error:
             raise invalid(f"`messages`: {error}", "messages") from None
 
@@ -56,8 +61,10 @@ class Texts:
         """The prompt as text."""
         return prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
 
-    def _encode_prompt(self, prompt: str | list[int]) -> list[int]:
-        return self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+    def _encode_prompt(self, prompt: str | list[int], special: bool) -> list[int]:
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt, add_special_tokens=special)
+        return prompt
 
     def _check_length(self, text: str, limit: int, param: str) -> None:
         """Refuse what can't fit by far without counting it: megabytes take seconds to tokenise."""
@@ -83,4 +90,4 @@ def load_texts(folder: Path) -> Texts:
     tokenizer = Tokenizer(folder)
     source = tokenizer.config.chat_template
     template = ChatTemplate(source, tokenizer.config.special_tokens) if source else None
-    return Texts(tokenizer, template)
+    return Texts(tokenizer, template, load_defaults(folder))

@@ -12,10 +12,10 @@ import msgspec
 
 from stoker_runtime.server import refusal
 from stoker_runtime.server.badjson import decode_body
+from stoker_runtime.server.bodies import TokenId
 from stoker_runtime.server.exchange import Exchange
-from stoker_runtime.server.messages import read_messages
-from stoker_runtime.server.openai import TokenId
-from stoker_runtime.server.refusal import invalid
+from stoker_runtime.server.messages import Chat, read_messages
+from stoker_runtime.server.refusal import invalid, unsupported
 from stoker_runtime.server.service import THREAD_BYTES, Service
 from stoker_runtime.server.texts import Texts
 
@@ -28,7 +28,14 @@ class TokenizeBody(msgspec.Struct):
     model: str | None = None
     prompt: str | None = None
     messages: list[dict[str, object]] | None = None
-    add_special_tokens: bool = True
+    add_special_tokens: bool | None = None
+    """A text gets them unless told otherwise, a rendered chat has them already."""
+    return_token_strs: bool | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: dict[str, object] | None = None
+    chat_template: str | None = None
+    tools: list[dict[str, object]] | None = None
 
 
 class DetokenizeBody(msgspec.Struct):
@@ -52,7 +59,9 @@ async def answer_tokenize(service: Service, exchange: Exchange) -> None:
         ids = _encode(texts, body)
     loaded = service.lifecycle.loaded
     limit = loaded.max_model_len if loaded else None
-    exchange.send(200, _json({"count": len(ids), "max_model_len": limit, "tokens": ids}))
+    strings = [texts.tokenizer.token_text(id) for id in ids] if body.return_token_strs else None
+    answer = {"count": len(ids), "max_model_len": limit, "tokens": ids, "token_strs": strings}
+    exchange.send(200, _json(answer))
 
 
 async def answer_detokenize(service: Service, exchange: Exchange) -> None:
@@ -67,12 +76,30 @@ async def answer_detokenize(service: Service, exchange: Exchange) -> None:
 
 def _encode(texts: Texts, body: TokenizeBody) -> list[int]:
     if body.messages is not None:
-        return texts.tokenizer.encode_rendered(texts.render(read_messages(body.messages), {}))
-    if body.prompt is None:
-        raise invalid("`prompt` or `messages` is required", "prompt", "missing_required_parameter")
-    if body.add_special_tokens:
-        return texts.tokenizer.encode(body.prompt)
-    return texts.tokenizer.encode_rendered(body.prompt)
+        text, special = texts.render(_read_chat(body)), bool(body.add_special_tokens)
+    elif body.prompt is None:
+        message = "`prompt` or `messages` is required"
+        raise invalid(message, "prompt", "missing_required_parameter")
+    else:
+        text, special = body.prompt, body.add_special_tokens is not False
+    return texts.tokenizer.encode(text, add_special_tokens=special)
+
+
+def _read_chat(body: TokenizeBody) -> Chat:
+    if body.chat_template is not None:
+        message = "`chat_template`: only the model's own chat template is used"
+        raise unsupported("chat_template", message)
+    if body.tools:
+        raise unsupported("tools", "`tools`: tool calling is not supported by this server")
+    if body.continue_final_message and body.add_generation_prompt:
+        message = "`continue_final_message` and `add_generation_prompt` can't both be true"
+        raise invalid(message, "continue_final_message")
+    return Chat(
+        messages=read_messages(body.messages or []),
+        extra=body.chat_template_kwargs or {},
+        opens_answer=body.add_generation_prompt is not False,
+        continues_last=bool(body.continue_final_message),
+    )
 
 
 def _get_texts(service: Service, model: str | None) -> Texts:

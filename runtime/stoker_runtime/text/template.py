@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
@@ -17,6 +18,8 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from stoker_runtime.errors import CheckpointBroken, RequestInvalid
+
+Message = Mapping[str, object]
 
 
 class ChatTemplate:
@@ -31,10 +34,17 @@ class ChatTemplate:
             raise CheckpointBroken(f"the checkpoint's chat_template: {error}") from None
 
     def render(
-        self, messages: Sequence[Mapping[str, object]], extra: Mapping[str, object] | None = None
+        self,
+        messages: Sequence[Message],
+        extra: Mapping[str, object] | None = None,
+        *,
+        opens_answer: bool = True,
     ) -> str:
-        """The prompt up to where the assistant answers. Raises `RequestInvalid`."""
-        names = {"tools": None, "documents": None, "add_generation_prompt": True}
+        """The prompt, up to where the assistant answers if it `opens_answer`.
+
+        Raises `RequestInvalid`.
+        """
+        names = {"tools": None, "documents": None, "add_generation_prompt": opens_answer}
         try:
             return self._template.render(
                 self._special_tokens | names | dict(extra or {}), messages=list(messages)
@@ -44,6 +54,25 @@ class ChatTemplate:
         except Exception as error:  # a template is a program: anything may go wrong in it
             what = type(error).__name__
             raise RequestInvalid(f"the chat template can't render this chat ({what})") from error
+
+    def render_open(
+        self, messages: Sequence[Message], extra: Mapping[str, object] | None = None
+    ) -> str:
+        """The prompt up to the end of the last message's text, which the model continues.
+
+        A mark put there says where that is. It ends with a space: a template that trims the text
+        takes the space away, and then trims what stands before the mark too (as transformers has
+        it). Raises `RequestInvalid`.
+        """
+        *before, last = messages
+        mark = f"|{secrets.token_hex(8)}|"
+        marked = {**last, "content": f"{last.get('content') or ''}{mark} "}
+        head, found, tail = self.render([*before, marked], extra, opens_answer=False).rpartition(
+            mark
+        )
+        if not found:
+            raise RequestInvalid("the chat template does not show the last message as it is")
+        return head if tail.startswith(" ") else head.rstrip()
 
 
 class _Refused(TemplateError):

@@ -59,17 +59,13 @@ class Tokenizer:
         )
         self.vocab_size = self._backend.get_vocab_size(with_added_tokens=True)
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """A plain prompt, with a begin-of-text token where `tokenizer.json` adds one.
 
-        `add_bos_token` of `tokenizer_config.json` does not count, as in transformers 5.
+        `add_bos_token` of `tokenizer_config.json` does not count, as in transformers 5. A rendered
+        chat holds its own special tokens: encode it without adding any.
         """
-        ids: list[int] = self._backend.encode(text).ids
-        return ids
-
-    def encode_rendered(self, text: str) -> list[int]:
-        """A rendered chat template, which holds its own special tokens."""
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
 
     def token_bytes(self, id: int) -> bytes:
@@ -79,6 +75,10 @@ class Tokenizer:
             token = self._backend.id_to_token(id)
             known = self._bytes[id] = b"" if token is None else self._token_bytes(token)
         return known
+
+    def token_text(self, id: int) -> str:
+        """A token as the vocabulary writes it: `Ġhello`, `▁hello`, `<0x0A>`."""
+        return self._backend.id_to_token(id) or ""
 
     def least_tokens(self, text: str) -> int:
         """A lower bound of what `encode` counts, a thousand times faster.

@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker_runtime.schedule.params import SamplingParams
+from stoker_runtime.server.defaults import SamplingDefaults
 from stoker_runtime.server.openai import Ask, read_chat, read_completion
 from stoker_runtime.server.refusal import Refusal
 
@@ -93,7 +94,68 @@ def test_stops_are_one_text_or_a_list(stop: str | list[str]) -> None:
 
 def test_the_template_gets_what_chats_say_about_thinking() -> None:
     ask = chat(reasoning_effort="low", chat_template_kwargs={"enable_thinking": False})
-    assert ask.template_extra == {"reasoning_effort": "low", "enable_thinking": False}
+    assert ask.chat is not None
+    assert ask.chat.extra == {"reasoning_effort": "low", "enable_thinking": False}
+
+
+def test_the_models_own_defaults_hold_where_the_request_says_nothing() -> None:
+    defaults = SamplingDefaults(temperature=0.6, top_p=0.9, top_k=20, repetition_penalty=1.1)
+    data = b'{"model":"m","prompt":"x","top_k":5,"temperature":0}'
+    params = read_completion(data, defaults).params
+    assert (params.temperature, params.top_k) == (0, 5)
+    assert (params.top_p, params.repetition_penalty) == (0.9, 1.1)
+
+
+def test_priority_and_salt_are_taken_over() -> None:
+    ask = completion(priority=-3, cache_salt="tenant")
+    assert (ask.priority, ask.cache_salt) == (-3, "tenant")
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ({}, None),
+        ({"echo": True}, None),
+        ({"logprobs": 2}, None),
+        ({"echo": True, "logprobs": 2}, 2),
+        ({"prompt_logprobs": 0}, 0),
+        ({"prompt_logprobs": 3, "echo": True, "logprobs": 1}, 3),
+    ],
+    ids=str,
+)
+def test_scores_of_the_prompt_are_asked_for_in_two_ways(
+    fields: dict[str, Any], wanted: int | None
+) -> None:
+    assert completion(**fields).params.prompt_logprobs == wanted
+
+
+@pytest.mark.parametrize(
+    ("fields", "opens", "continues"),
+    [
+        ({}, True, False),
+        ({"add_generation_prompt": False}, False, False),
+        ({"continue_final_message": True}, False, True),
+        ({"continue_final_message": True, "add_generation_prompt": False}, False, True),
+    ],
+    ids=str,
+)
+def test_a_chat_says_how_its_prompt_ends(
+    fields: dict[str, Any], opens: bool, continues: bool
+) -> None:
+    read = chat(**fields).chat
+    assert read is not None
+    assert (read.opens_answer, read.continues_last) == (opens, continues)
+
+
+def test_a_chat_can_open_an_answer_or_continue_one_but_not_both() -> None:
+    with pytest.raises(Refusal) as refused:
+        chat(continue_final_message=True, add_generation_prompt=True)
+    assert refused.value.param == "continue_final_message"
+
+
+def test_tools_that_must_not_be_called_are_taken() -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    assert chat(tools=tools, tool_choice="none") == chat()
 
 
 BOTH = [
@@ -112,7 +174,6 @@ BOTH = [
     ("n", 0),
     ("n", 129),
     ("n", 10**30),
-    ("max_tokens", 0),
     ("max_tokens", -1),
     ("max_tokens", 1.5),
     ("max_tokens", "5"),
@@ -136,7 +197,18 @@ BOTH = [
     ("response_format", {"type": "json_schema", "json_schema": {}}),
     ("guided_json", {}),
     ("structured_outputs", {"regex": "a"}),
-    ("prompt_logprobs", 1),
+    ("prompt_logprobs", 21),
+    ("prompt_logprobs", -1),
+    ("priority", 2**31),
+    ("priority", "high"),
+    ("cache_salt", ""),
+    ("cache_salt", "a" * 513),
+    ("allowed_token_ids", [1]),
+    ("bad_words", ["x"]),
+    ("logits_processors", ["x"]),
+    ("truncate_prompt_tokens", 5),
+    ("return_token_ids", True),
+    ("add_special_tokens", 1),
     ("prompt_embeds", "x"),
     ("use_beam_search", True),
     ("model", 5),
@@ -144,6 +216,7 @@ BOTH = [
     ("user", 5),
 ]
 CHAT_ONLY = [
+    ("max_tokens", 0),
     ("messages", []),
     ("messages", "hi"),
     ("messages", None),
@@ -159,7 +232,11 @@ CHAT_ONLY = [
     ("audio", {"voice": "x"}),
     ("web_search_options", {}),
     ("chat_template", "{{ 1 }}"),
-    ("continue_final_message", True),
+    ("continue_final_message", 1),
+    ("add_generation_prompt", "no"),
+    ("parallel_tool_calls", 1),
+    ("documents", [{"text": "x"}]),
+    ("tools", "f"),
 ]
 COMPLETION_ONLY = [
     ("prompt", None),
@@ -201,7 +278,7 @@ def test_a_wrong_field_of_a_completion_is_named(name: str, value: object) -> Non
         ({"stop": ["a", 3]}, "stop[1]", "expected str, got int, was 3"),
         ({"temperature": 3}, "temperature", "<= 2.0, was 3"),
         ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage", "was 1"),
-        ({"echo": True, "logprobs": 1}, "logprobs", "echoed"),
+        ({"prompt_logprobs": 1, "stream": True}, "prompt_logprobs", "streamed"),
         ({"prompt": ["a"] * 513, "n": 2}, "prompt", "more than 1024"),
     ],
 )
@@ -221,6 +298,11 @@ def test_messages_say_what_was_there(fields: dict[str, Any], param: str, message
         ("response_format", {"type": "text"}),
         ("modalities", ["text"]),
         ("continue_final_message", False),
+        ("add_generation_prompt", True),
+        ("parallel_tool_calls", True),
+        ("top_logprobs", 0),
+        ("priority", 0),
+        ("bad_words", []),
         ("stop", []),
         ("logit_bias", {}),
         ("n", 1),
@@ -231,61 +313,6 @@ def test_fields_that_ask_for_nothing_are_taken(name: str, value: object) -> None
     assert chat(**{name: value}) == chat()
 
 
-MESSAGES: list[tuple[list[Any], str]] = [
-    ([{}], "messages[0].role"),
-    ([{"role": "robot", "content": "x"}], "messages[0].role"),
-    ([{"role": 5, "content": "x"}], "messages[0].role"),
-    (["hi"], "messages[0]"),
-    ([*USER, {"role": "user"}], "messages[1].content"),
-    ([{"role": "user", "content": None}], "messages[0].content"),
-    ([{"role": "user", "content": 5}], "messages[0].content"),
-    ([{"role": "user", "content": []}], "messages[0].content"),
-    ([{"role": "user", "content": ["x"]}], "messages[0].content[0]"),
-    ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text"),
-    ([{"role": "user", "content": [{"text": "x"}]}], "messages[0].content[0].type"),
-    ([{"role": "user", "content": [{"type": "text", "text": 5}]}], "messages[0].content[0].text"),
-    (
-        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}],
-        "messages[0].content[0].type",
-    ),
-    ([{"role": "user", "content": "x", "name": 5}], "messages[0].name"),
-    ([{"role": "tool", "content": "x"}], "messages[0].tool_call_id"),
-    ([{"role": "assistant", "content": None}], "messages[0].content"),
-    ([{"role": "assistant", "tool_calls": 5}], "messages[0].tool_calls"),
-    ([{"role": "assistant", "tool_calls": [{}]}], "messages[0].tool_calls[0].function"),
-    (
-        [{"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}],
-        "messages[0].tool_calls[0].function.arguments",
-    ),
-]
-
-
-@pytest.mark.parametrize(("messages", "param"), MESSAGES, ids=str)
-def test_a_wrong_message_is_named(messages: list[Any], param: str) -> None:
-    with pytest.raises(Refusal) as refused:
-        chat(messages=messages)
-    assert refused.value.status == 400
-    assert refused.value.param == param
-
-
-def test_messages_reach_the_template_plain() -> None:
-    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    read = chat(
-        messages=[
-            {"role": "developer", "content": "be kind"},
-            {"role": "user", "content": [{"type": "text", "text": "a"}], "name": "Ann"},
-            {"role": "assistant", "content": None, "tool_calls": [call]},
-            {"role": "tool", "content": "4", "tool_call_id": "1"},
-        ]
-    ).messages
-    assert read == (
-        {"role": "system", "content": "be kind"},
-        {"role": "user", "content": "a", "name": "Ann"},
-        {"role": "assistant", "content": "", "tool_calls": [call]},
-        {"role": "tool", "content": "4", "tool_call_id": "1"},
-    )
-
-
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -293,6 +320,7 @@ JSON = st.recursive(
 FIELDS = st.sampled_from([name for name, _ in [*BOTH, *CHAT_ONLY, *COMPLETION_ONLY]])
 
 
+@settings(deadline=None)
 @given(st.dictionaries(FIELDS, JSON, max_size=4))
 def test_any_json_is_read_or_refused_by_name(fields: dict[str, Any]) -> None:
     for read in (chat, completion):
@@ -305,6 +333,7 @@ def test_any_json_is_read_or_refused_by_name(fields: dict[str, Any]) -> None:
             assert outcome.param or outcome.code == "invalid_json"
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_any_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(Refusal) as refused:

@@ -113,7 +113,15 @@ async def test_the_last_write_holds_text_end_usage_and_done() -> None:
     scene.step("b;", end="stop")  # the token that ends it is counted, not shown
     *_, text, end, usage, done = scene.events
     assert text["choices"][0]["delta"] == {"content": "b"}
-    assert end["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}]
+    assert end["choices"] == [
+        {
+            "index": 0,
+            "delta": {},
+            "logprobs": None,
+            "finish_reason": "stop",
+            "stop_reason": None,
+        }
+    ]
     assert usage["usage"]["total_tokens"] == 6
     assert done == "[DONE]"
     assert len(scene.paper.writes) == 2
@@ -174,7 +182,7 @@ async def test_a_completion_has_texts_and_its_echo() -> None:
     scene = Scene(is_chat=False, echo="prompt ")
     scene.step("a", end="length")
     texts = [e["choices"][0]["text"] for e in scene.events[:-2]]
-    assert texts == ["prompt ", "a", ""]
+    assert texts == ["prompt a", ""]
     assert scene.events[0]["object"] == "text_completion"
 
 
