@@ -63,7 +63,7 @@ class Engine:
             waiting=self._scheduler.num_waiting,
             kv_blocks_used=pool.num_used_blocks,
             kv_blocks_total=pool.num_blocks,
-            preemptions=self._scheduler.num_preemptions,
+            preemptions=self._scheduler.counts.preemptions,
             prompt_tokens=self._counts.prompt_tokens,
             generated_tokens=self._counts.generated_tokens,
         )
@@ -82,6 +82,8 @@ class Engine:
                 params=request.params,
                 end_ids=self._end_ids,
                 seed=self._seeds.getrandbits(63) if seed is None else seed,
+                priority=request.priority,
+                salt=request.cache_salt,
             )
         )
         return []
@@ -161,7 +163,7 @@ class Engine:
         return draws
 
     def _fail(self, seq_id: str, error: str) -> Output:
-        self._scheduler.fail(seq_id)
+        self._runner.clear(self._scheduler.fail(seq_id))
         return Output(seq_id, [], finish_reason="error", error=error)
 
     def _publish(self, seq: Sequence, drawn: Drawn) -> Output:

@@ -7,18 +7,19 @@ budget without separate prefill and decode phases is vLLM's (V1 scheduler).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stoker_runtime.schedule.blocks import BlockPool
+from stoker_runtime.schedule.line import Line, rank
+from stoker_runtime.schedule.prefix import name_blocks
 from stoker_runtime.schedule.sequence import Finish, Sequence, Status
 from stoker_runtime.schedule.step import Chunk, Step
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one step and one sequence may take."""
+    """What one step and one sequence may take, and how much may wait."""
 
     max_num_seqs: int
     """Sequences that hold blocks at once."""
@@ -26,16 +27,33 @@ class Limits:
     """Tokens of one step; at least `max_num_seqs`, so that a prefill always gets one."""
     max_model_len: int
     """Tokens of one sequence; at most what the pool holds."""
+    max_waiting: int = 1 << 30
+    """Sequences beyond `max_num_seqs` that may be here."""
+    max_waiting_tokens: int = 1 << 60
+    """Tokens of all that wait, unless it is only one."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has happened since the start."""
+
+    preemptions: int = 0
+    admissions: int = 0
+    queried_tokens: int = 0
+    """Tokens looked for in the prefix cache, at first admissions."""
+    hit_tokens: int = 0
+    """Those of them that were found."""
 
 
 class Scheduler:
-    """First come, first served, under one token budget per step.
+    """First come, first served within a priority, under one token budget per step.
 
-    Running sequences that decode get their one token each, oldest first; what is left of the budget
-    goes to unfinished prefills, then to new sequences, in order of arrival. A sequence is admitted
-    when all of its tokens have room, so only decoding can run out of blocks: then the youngest
-    running sequence gives up its blocks and is computed again later. The oldest one thus advances
-    in every step, and nobody overtakes: everybody's turn comes.
+    Running sequences that decode get their one token each, in order of rank; what is left of the
+    budget goes to unfinished prefills, then to new sequences. A sequence is admitted when all of
+    its tokens have room, so only decoding can run out of blocks: then the running sequence of the
+    last rank (lowest priority, youngest) gives up its blocks and is computed again later, mostly
+    from blocks that are still remembered. Ranks are fixed and those of newcomers grow, the first
+    one advances in every step, and nobody overtakes for want of room: everybody's turn comes.
     """
 
     def __init__(self, pool: BlockPool, limits: Limits) -> None:
@@ -43,9 +61,11 @@ class Scheduler:
         assert limits.max_model_len <= pool.capacity_tokens, "a sequence could outgrow the pool"
         self.pool = pool
         self.limits = limits
-        self.num_preemptions = 0
-        self._waiting: deque[Sequence] = deque()
-        self._running: list[Sequence] = []  # oldest first
+        self.counts = Counts()
+        self.num_waiting_tokens = 0
+        self._num_arrivals = 0
+        self._waiting = Line()
+        self._running = Line()
         self._sequences: dict[str, Sequence] = {}
 
     @property
@@ -67,20 +87,34 @@ class Scheduler:
         """The unfinished sequence of that id."""
         return self._sequences.get(seq_id)
 
+    def has_room_for(self, num_tokens: int) -> bool:
+        """A new sequence of so many tokens may wait here."""
+        if len(self._sequences) >= self.limits.max_num_seqs + self.limits.max_waiting:
+            return False
+        waiting_tokens = self.num_waiting_tokens + num_tokens
+        return not len(self._waiting) or waiting_tokens <= self.limits.max_waiting_tokens
+
     def add(self, seq: Sequence) -> None:
-        """Put a new sequence at the end of the queue."""
+        """Queue a new sequence behind those of its priority."""
         assert seq.num_tokens < self.limits.max_model_len, f"{seq.id}: no room for an answer"
         assert seq.id not in self._sequences, f"{seq.id} is here already"
+        self._num_arrivals += 1
+        seq.rank = rank(seq.priority, self.counts.admissions, self._num_arrivals)
         self._sequences[seq.id] = seq
-        self._waiting.append(seq)
+        self._enqueue(seq)
 
     def abort(self, seq_id: str) -> Sequence | None:
         """End a sequence now; None if it is unknown or has ended."""
         return self._end(seq_id, "abort")
 
-    def fail(self, seq_id: str) -> Sequence | None:
-        """End a sequence that can't be computed; the others go on."""
-        return self._end(seq_id, "error")
+    def fail(self, seq_id: str) -> tuple[int, ...]:
+        """End a sequence that can't be computed; the others go on.
+
+        Returns the blocks that only it held: what is in them is not to be trusted.
+        """
+        spoilt = self.pool.forget(seq_id)
+        self._end(seq_id, "error")
+        return spoilt
 
     def schedule(self) -> Step | None:
         """The next step; None when there is nothing to do."""
@@ -91,10 +125,10 @@ class Scheduler:
             if budget > 0 and not seq.is_decoding:
                 chunks.append(self._cut_chunk(seq, budget))
                 budget -= len(chunks[-1].token_ids)
-        while budget > 0 and (admitted := self._admit()):
-            chunks.append(self._cut_chunk(admitted, budget))
-            budget -= len(chunks[-1].token_ids)
-        return Step(tuple(chunks), tuple(preempted)) if chunks else None
+        newcomers = self._admit(budget)
+        admitted = tuple(chunk.seq_id for chunk in newcomers)
+        chunks += newcomers
+        return Step(tuple(chunks), tuple(preempted), admitted) if chunks else None
 
     def commit(self, step: Step, token_ids: Mapping[str, int]) -> list[Sequence]:
         """Note that `step` was computed and which tokens were drawn; returns who got one."""
@@ -104,11 +138,12 @@ class Scheduler:
             if seq is None:  # failed meanwhile
                 continue
             seq.num_computed_tokens = chunk.end
+            self._remember(seq, chunk)
             if chunk.samples:
                 seq.append(token_ids[seq.id], self.limits.max_model_len)
                 advanced.append(seq)
                 if seq.status is Status.FINISHED:
-                    self._forget(seq)
+                    self._leave(seq)
         return advanced
 
     def check_integrity(self) -> None:
@@ -118,8 +153,9 @@ class Scheduler:
         assert set(queued) == set(self._sequences.values()), "a queue lost somebody"
         assert len(queued) == len(self._sequences), "somebody is queued twice"
         assert len(self._running) <= self.limits.max_num_seqs, "too many run"
-        held = sum(len(self.pool.table(seq.id)) for seq in self._running)
-        assert held == self.pool.num_used_blocks, "blocks of nobody running"
+        held = {block for seq in self._running for block in self.pool.table(seq.id)}
+        assert len(held) == self.pool.num_used_blocks, "blocks of nobody running"
+        assert self.num_waiting_tokens == sum(seq.num_tokens for seq in self._waiting)
 
     def _schedule_decodes(self, preempted: list[str]) -> list[Chunk]:
         chunks = []
@@ -129,9 +165,9 @@ class Scheduler:
         return chunks
 
     def _make_room(self, seq: Sequence, preempted: list[str]) -> bool:
-        """Room for all tokens of `seq`, if need be at the cost of the youngest (maybe itself)."""
+        """Room for all tokens of `seq`, if need be at the cost of the last one (maybe itself)."""
         while not self.pool.grow(seq.id, seq.num_tokens):
-            victim = self._running[-1]
+            victim = self._running.last
             self._preempt(victim)
             preempted.append(victim.id)
             if victim is seq:
@@ -139,30 +175,75 @@ class Scheduler:
         return True
 
     def _preempt(self, victim: Sequence) -> None:
-        """Back to the head of the queue: everyone there is younger."""
+        """Back to the queue, where its rank puts it before all that came after it."""
         self._running.remove(victim)
         self.pool.release(victim.id)
         victim.num_computed_tokens = 0
-        victim.status = Status.WAITING
-        self._waiting.appendleft(victim)
-        self.num_preemptions += 1
+        victim.num_preemptions += 1
+        self._enqueue(victim)
+        self.counts.preemptions += 1
 
-    def _admit(self) -> Sequence | None:
-        """Move the head of the queue to the running ones if it fits.
+    def _admit(self, budget: int) -> list[Chunk]:
+        """First chunks of those that get their blocks now.
 
-        One block per running sequence stays free, lest the newcomer be preempted at once.
+        The first that does not fit stops all behind it. One whose next block is just being computed
+        by somebody else lets others pass in this step: of `n` answers to one prompt, the first
+        computes it and the others find it in the cache.
         """
-        if not self._waiting or len(self._running) >= self.limits.max_num_seqs:
-            return None
-        seq = self._waiting[0]
+        chunks: list[Chunk] = []
+        for seq in self._waiting.first(2 * self.limits.max_num_seqs):
+            if budget <= 0 or len(self._running) >= self.limits.max_num_seqs:
+                break
+            names = self._lookup_names(seq)
+            cached = self.pool.find(names)
+            if self._is_being_made(names, len(cached)):
+                continue
+            if not self._fits(seq, cached):
+                break
+            self._start(seq, cached)
+            chunks.append(self._cut_chunk(seq, budget))
+            budget -= len(chunks[-1].token_ids)
+        return chunks
+
+    def _lookup_names(self, seq: Sequence) -> list[bytes]:
+        """Of the blocks that may come from the cache: never with the last token, whose scores are
+        needed, and none while the whole prompt's scores are."""
+        scores_prompt = seq.params.prompt_logprobs is not None and not seq.output_ids
+        if not self.pool.prefix_caching or scores_prompt:
+            return []
+        size = self.pool.block_size
+        return name_blocks(seq, size)[: (seq.num_tokens - 1) // size]
+
+    def _is_being_made(self, names: list[bytes], index: int) -> bool:
+        """Somebody running will soon have filled block `index`; who runs waits for nobody."""
+        if index >= len(names):
+            return False
+        end = (index + 1) * self.pool.block_size
+        return any(
+            len(seq.block_names) > index
+            and seq.block_names[index] == names[index]
+            and seq.num_computed_tokens < end
+            for seq in self._running
+        )
+
+    def _fits(self, seq: Sequence, cached: list[int]) -> bool:
+        """One block per running sequence stays free, lest the newcomer be preempted at once."""
         spare = self.pool.num_free_blocks - len(self._running)
-        if self.pool.missing_blocks(seq.id, seq.num_tokens) > spare:
-            return None
+        missing = self.pool.missing_blocks(seq.id, seq.num_tokens) - len(cached)
+        return missing + self.pool.count_free(cached) <= spare
+
+    def _start(self, seq: Sequence, cached: list[int]) -> None:
+        self.pool.share(seq.id, cached)
         self.pool.grow(seq.id, seq.num_tokens)
-        self._waiting.popleft()
-        self._running.append(seq)
+        seq.num_computed_tokens = len(cached) * self.pool.block_size
+        self._dequeue(seq)
+        self._running.add(seq)
         seq.status = Status.RUNNING
-        return seq
+        self.counts.admissions += 1
+        if not seq.num_preemptions:
+            seq.num_cached_tokens = seq.num_computed_tokens
+            self.counts.queried_tokens += seq.num_tokens
+            self.counts.hit_tokens += seq.num_cached_tokens
 
     def _cut_chunk(self, seq: Sequence, budget: int) -> Chunk:
         start = seq.num_computed_tokens
@@ -170,14 +251,33 @@ class Scheduler:
         tokens = seq.slice_tokens(start, end)
         return Chunk(seq.id, start, tokens, self.pool.table(seq.id), samples=end == seq.num_tokens)
 
+    def _remember(self, seq: Sequence, chunk: Chunk) -> None:
+        """Name the blocks that this chunk filled."""
+        size = self.pool.block_size
+        first, last = chunk.start // size, chunk.end // size
+        if self.pool.prefix_caching and last > first:
+            self.pool.name(seq.id, first, name_blocks(seq, size)[first:last])
+
     def _end(self, seq_id: str, reason: Finish) -> Sequence | None:
         seq = self._sequences.get(seq_id)
         if seq is not None:
+            self._leave(seq)
             seq.finish(reason)
-            self._forget(seq)
         return seq
 
-    def _forget(self, seq: Sequence) -> None:
+    def _leave(self, seq: Sequence) -> None:
         del self._sequences[seq.id]
         self.pool.release(seq.id)
-        (self._running if seq in self._running else self._waiting).remove(seq)
+        if seq.status is Status.WAITING:
+            self._dequeue(seq)
+        else:
+            self._running.remove(seq)
+
+    def _enqueue(self, seq: Sequence) -> None:
+        seq.status = Status.WAITING
+        self._waiting.add(seq)
+        self.num_waiting_tokens += seq.num_tokens
+
+    def _dequeue(self, seq: Sequence) -> None:
+        self._waiting.remove(seq)
+        self.num_waiting_tokens -= seq.num_tokens

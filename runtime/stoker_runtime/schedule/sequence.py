@@ -34,9 +34,20 @@ class Sequence:
     """The model's own end tokens."""
     seed: int = 0
     """Where all random numbers of this sequence come from."""
+    priority: int = 0
+    """Lower goes first."""
+    salt: str = ""
+    """Blocks of the cache are shared only with sequences of the same salt."""
     output_ids: list[int] = field(default_factory=list)
     num_computed_tokens: int = 0
     """Leading tokens whose keys and values are in the cache."""
+    num_cached_tokens: int = 0
+    """Those of them that were there when it was first admitted."""
+    num_preemptions: int = 0
+    rank: tuple[int, int] = (0, 0)
+    """Its place among the others, lower first; set when it is queued."""
+    block_names: list[bytes] = field(default_factory=list)
+    """Of its full blocks, as far as they were needed."""
     status: Status = Status.WAITING
     finish_reason: Finish | None = None
 

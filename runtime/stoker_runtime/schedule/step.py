@@ -34,7 +34,9 @@ class Step:
 
     chunks: tuple[Chunk, ...]
     preempted: tuple[str, ...] = ()
-    """Sequences that lost their blocks to older ones and start over later."""
+    """Sequences that lost their blocks to others and start over later."""
+    admitted: tuple[str, ...] = ()
+    """Sequences that got their blocks now, for the first time or again."""
 
     @property
     def num_tokens(self) -> int:

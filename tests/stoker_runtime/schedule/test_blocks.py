@@ -68,7 +68,7 @@ def test_refuses_an_empty_pool(num_blocks: int, block_size: int) -> None:
 
 def test_integrity_check_notices_a_lost_block() -> None:
     pool = BlockPool(num_blocks=3, block_size=16)
-    pool._free.pop()
+    pool._free.popitem()
     with pytest.raises(AssertionError, match="lost"):
         pool.check_integrity()
 
