@@ -15,22 +15,31 @@ from stoker_runtime.engine.loading import Recipe
 from stoker_runtime.engine.runner import Runner
 from stoker_runtime.errors import ConfigInvalid
 from stoker_runtime.model.decoder import Decoder, build_decoder
-from stoker_runtime.model.weights import TORCH_DTYPES, build_weights
+from stoker_runtime.model.weights import TORCH_DTYPES, WeightPlan, build_weights
 from stoker_runtime.schedule.blocks import BlockPool
 from stoker_runtime.schedule.scheduler import Limits, Scheduler
 from stoker_runtime.wire import Loaded
 
 
-def build_model(recipe: Recipe, blob: mmap.mmap) -> Decoder:
-    """The decoder on its device; on a CPU its weights are views of the blob."""
+def build_model(recipe: Recipe, blob: mmap.mmap, *, owns_blob: bool = False) -> Decoder:
+    """The decoder on its device; on a CPU its weights are views of the blob.
+
+    A blob that is owned is empty afterwards where something else was made of it.
+    """
     if recipe.device == "cuda" and not torch.cuda.is_available():
         raise ConfigInvalid(
             "`device` is cuda (or auto with an NVIDIA device), but torch finds no usable GPU: "
             "use the GPU image, or set `device` to cpu"
         )
     torch.set_num_threads(recipe.num_threads)
-    dtype, device = TORCH_DTYPES[recipe.dtype], torch.device(recipe.device)
-    weights = build_weights(blob, recipe.layout, recipe.placed, dtype, device)
+    plan = WeightPlan(
+        dtype=TORCH_DTYPES[recipe.dtype],
+        device=torch.device(recipe.device),
+        stored_as=recipe.spec.quantization,
+        quantize_to=recipe.quantize_to,
+        owns_blob=owns_blob,
+    )
+    weights = build_weights(blob, recipe.layout, recipe.placed, plan)
     return build_decoder(recipe.spec, weights)
 
 

@@ -6,15 +6,23 @@ by `process`, which reads the weights meanwhile; `assembly` does the rest.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from stoker_runtime.config import Config
 from stoker_runtime.engine.machine import Machine
 from stoker_runtime.engine.memory import MemoryPlan, plan_memory
+from stoker_runtime.errors import ConfigInvalid
 from stoker_runtime.model.checkpoint import check_tensors, read_headers
 from stoker_runtime.model.layout import Fused, ignored_names, plan_layout
 from stoker_runtime.model.reader import Placed, place_tensors
 from stoker_runtime.model.spec import ITEM_BYTES, Dtype, ModelSpec, read_spec
+from stoker_runtime.model.storage import is_product, plan_storage
+from stoker_runtime.quant.layout import IGNORED
+from stoker_runtime.quant.spec import Target
+
+_GROUP = 32
+"""The smallest group of columns with scales of their own that is common."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,20 @@ class Recipe:
     device: str
     """cpu or cuda."""
     dtype: Dtype
+
+    @property
+    def quantize_to(self) -> Target | None:
+        """What the products of an unquantised checkpoint are rounded to."""
+        match self.config.quantization:
+            case "int8" | "int4":
+                return self.config.quantization
+            case _:
+                return None
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether products are kept as codes."""
+        return self.spec.quantization is not None or self.quantize_to is not None
 
     @property
     def num_threads(self) -> int:
@@ -51,9 +73,20 @@ class Recipe:
         )
 
     def _weight_bytes(self) -> int:
-        """As stored, and once more if they are converted."""
-        stored = [placed.tensor for placed in self.placed.values()]
-        num_bytes = sum(tensor.num_bytes for tensor in stored)
+        """As stored, and once more if they are converted.
+
+        Products that are unpacked or rounded replace their bytes one after the other, so that the
+        larger of the two counts.
+        """
+        products = [fused for fused in self.layout if is_product(fused)] if self.is_rounded else []
+        names = {part.name.removesuffix(".weight") for fused in products for part in fused.parts}
+        of_products = {name for name in self.placed if name.rpartition(".")[0] in names}
+        replaced = sum(self.placed[name].tensor.num_bytes for name in of_products)
+        made = sum(_rounded_bytes(part.shape) for fused in products for part in fused.parts)
+        stored = [one.tensor for name, one in self.placed.items() if name not in of_products]
+        num_bytes = sum(tensor.num_bytes for tensor in stored) + max(replaced, made)
+        if self.quantize_to:
+            num_bytes += _rounded_bytes((self.spec.vocab_size, self.spec.hidden_size))  # the head
         changed = [tensor for tensor in stored if tensor.torch_dtype != self.dtype]
         added = sum(
             tensor.num_bytes * ITEM_BYTES[self.dtype] // ITEM_BYTES[tensor.torch_dtype]
@@ -65,9 +98,12 @@ class Recipe:
 def prepare(config: Config, machine: Machine) -> Recipe:
     """Read and check everything but the weights themselves."""
     spec = read_spec(config.model)
+    _check_quantization(config, spec)
     stored = read_headers(config.model)
     layout = plan_layout(spec)
-    check_tensors(stored, layout, ignored_names(spec))
+    wanted = plan_storage(layout, spec.quantization, stored)
+    ignored = IGNORED if spec.quantization else ()
+    check_tensors(stored, wanted, (*ignored_names(spec), *ignored))
     device = _pick_device(config, machine)
     checkpoint_dtype = stored[layout[0].parts[0].name].torch_dtype
     recipe = Recipe(
@@ -75,13 +111,28 @@ def prepare(config: Config, machine: Machine) -> Recipe:
         machine=machine,
         spec=spec,
         layout=layout,
-        placed=place_tensors(layout, stored),
+        placed=place_tensors(wanted, stored),
         device=device,
         dtype=pick_dtype(config, device, checkpoint_dtype, has_bf16=machine.has_bf16),
     )
     if device == "cpu":
         recipe.plan_memory(machine.available_bytes)
     return recipe
+
+
+def _check_quantization(config: Config, spec: ModelSpec) -> None:
+    if spec.quantization is None or config.quantization == "auto":
+        return
+    raise ConfigInvalid(
+        f"`quantization` must be auto for a checkpoint that is quantised already "
+        f"({spec.quantization.method}), was {config.quantization!r}"
+    )
+
+
+def _rounded_bytes(shape: tuple[int, ...]) -> int:
+    """A byte a code, and a scale and a zero in float32 for 32 of them."""
+    count = math.prod(shape)
+    return count + 8 * -(-count // _GROUP)
 
 
 def pick_dtype(config: Config, device: str, checkpoint: Dtype, *, has_bf16: bool) -> Dtype:

@@ -113,7 +113,7 @@ class Tenancy:
         from stoker_runtime.engine import assembly  # not before: it imports torch
 
         blob = source if isinstance(source, mmap.mmap) else source.wait()
-        self._model = assembly.build_model(recipe, blob)
+        self._model = assembly.build_model(recipe, blob, owns_blob=blob is not source)
         self._report("weights")
 
     def _begin(self, recipe: Recipe, path: LoadPath) -> Loaded:

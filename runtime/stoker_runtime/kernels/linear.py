@@ -76,3 +76,16 @@ class Int8Linear:
             x = (x / step).round() * step
         out = F.linear(x, self.codes.to(x.dtype)) * self.scales.to(x.dtype)
         return out if self.bias is None else out + self.bias
+
+
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """Several products of one input that can't be stacked: their outputs next to each other."""
+
+    parts: tuple[Linear, ...]
+    bias: torch.Tensor | None = None  # [out of all parts]
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:  # [num_tokens, out]
+        """Apply it to [num_tokens, in]."""
+        out = torch.cat([part(x) for part in self.parts], dim=-1)
+        return out if self.bias is None else out + self.bias

@@ -15,8 +15,15 @@ from typing import Any
 from stoker_runtime.errors import CheckpointBroken, CheckpointNotFound
 from stoker_runtime.model.layout import Fused, Part
 from stoker_runtime.model.spec import ITEM_BYTES, Dtype
+from stoker_runtime.quant.layout import Kind
 
 _DTYPES: dict[str, Dtype] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_OF_KIND: dict[Kind, tuple[str, ...]] = {
+    "float": tuple(_DTYPES),
+    "int8": ("I8",),
+    "int32": ("I32",),
+}
+_ITEM_BYTES = {"I8": 1, "I32": 4, **{name: ITEM_BYTES[dtype] for name, dtype in _DTYPES.items()}}
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _MAX_HEADER_BYTES = 100_000_000
@@ -37,8 +44,13 @@ class Stored:
 
     @property
     def torch_dtype(self) -> Dtype:
-        """As torch spells it; `check_tensors` saw to it that there is one."""
+        """As torch spells it; `check_tensors` saw to it that there is one for what is no code."""
         return _DTYPES[self.dtype]
+
+    @property
+    def item_bytes(self) -> int:
+        """Of one element."""
+        return _ITEM_BYTES[self.dtype]
 
 
 def read_headers(folder: Path) -> dict[str, Stored]:
@@ -80,12 +92,13 @@ def _check_tensor(tensor: Stored, part: Part) -> None:
             f"{tensor.file}: tensor {tensor.name} must have shape {list(part.shape)} "
             f"as config.json says, found {list(tensor.shape)}"
         )
-    if tensor.dtype not in _DTYPES:
+    known = _OF_KIND[part.kind]
+    if tensor.dtype not in known:
         raise CheckpointBroken(
             f"{tensor.file}: tensor {tensor.name} must have one of the dtypes "
-            f"{', '.join(_DTYPES)}, found {tensor.dtype}"
+            f"{', '.join(known)}, found {tensor.dtype}"
         )
-    expected = part.num_elements * ITEM_BYTES[tensor.torch_dtype]
+    expected = part.num_elements * tensor.item_bytes
     if tensor.num_bytes != expected:
         raise CheckpointBroken(
             f"{tensor.file}: tensor {tensor.name} must have {expected} bytes, "

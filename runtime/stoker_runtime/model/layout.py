@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stoker_runtime.model.spec import ModelSpec
+from stoker_runtime.quant.layout import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,8 @@ class Part:
 
     name: str
     shape: tuple[int, ...]
+    kind: Kind = "float"
+    """Codes of quantised weights are whole numbers."""
 
     @property
     def num_elements(self) -> int:

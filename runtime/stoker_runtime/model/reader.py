@@ -17,7 +17,6 @@ from pathlib import Path
 from stoker_runtime.errors import CheckpointBroken
 from stoker_runtime.model.checkpoint import Stored
 from stoker_runtime.model.layout import Fused
-from stoker_runtime.model.spec import ITEM_BYTES
 
 _ALIGNMENT = 64
 _PIECE_BYTES = 8 << 20
@@ -47,7 +46,7 @@ def place_tensors(layout: Sequence[Fused], stored: dict[str, Stored]) -> dict[st
         at += -at % _ALIGNMENT
         for part in fused.parts:
             tensor = stored[part.name]
-            at += -at % ITEM_BYTES[tensor.torch_dtype]  # a gap only where dtypes differ
+            at += -at % tensor.item_bytes  # a gap only where dtypes differ
             placed[part.name] = Placed(tensor, at)
             at += tensor.num_bytes
     return placed

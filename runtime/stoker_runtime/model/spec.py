@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stoker_runtime.errors import ArchitectureUnsupported, CheckpointBroken, CheckpointNotFound
+from stoker_runtime.quant.spec import QuantSpec, parse_quantization
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 ITEM_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -50,6 +51,8 @@ class ModelSpec:
     attention_bias: bool
     mlp_bias: bool
     eos_token_ids: tuple[int, ...]
+    quantization: QuantSpec | None = None
+    """How the checkpoint's products are quantised."""
 
     @property
     def q_size(self) -> int:
@@ -60,6 +63,11 @@ class ModelSpec:
     def kv_size(self) -> int:
         """Width of all key (or value) heads."""
         return self.num_kv_heads * self.head_dim
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """The lengths of attention windows that its layers have; 0: no window."""
+        return (0,)
 
     def kv_bytes_per_token(self, dtype: Dtype) -> int:
         """Keys and values of one token in all layers: 2 · 30 · 192 · 2 = 23 040 for 135M, bf16."""
@@ -102,12 +110,6 @@ def _refuse_unsupported(document: dict[str, Any]) -> None:
     if names[0] not in _ARCHITECTURES:
         raise ArchitectureUnsupported(
             f"architecture {names[0]!r} is not supported; supported are {', '.join(_ARCHITECTURES)}"
-        )
-    if quantization := document.get("quantization_config"):
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-        raise ArchitectureUnsupported(
-            f"config.json: `quantization_config.quant_method` {method!r} is not supported; "
-            "use the unquantised checkpoint"
         )
     if document.get("hidden_act", "silu") != "silu":
         raise ArchitectureUnsupported(
@@ -183,7 +185,18 @@ def _parse_spec(fields: _Fields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
         attention_bias=fields.flag("attention_bias"),
         mlp_bias=fields.flag("mlp_bias"),
         eos_token_ids=eos_token_ids,
+        quantization=_parse_quantization(fields.value("quantization_config")),
     )
+
+
+def _parse_quantization(document: object) -> QuantSpec | None:
+    if document is None:
+        return None
+    if not isinstance(document, dict):
+        raise CheckpointBroken(
+            f"config.json: `quantization_config` must be an object, was {document!r}"
+        )
+    return parse_quantization(document)
 
 
 def _parse_rope(fields: _Fields) -> tuple[float, RopeScaling | None]:

@@ -1,7 +1,9 @@
 """Turns the blob of bytes into the decoder's weights.
 
-Knows torch dtypes and the layout; does not know files (`checkpoint`, `reader`) or arithmetic
-(`decoder`). Tensors of the right dtype are views of the blob: nothing is copied on a CPU.
+Knows torch dtypes, the layout and which products are quantised; does not know files (`checkpoint`,
+`reader`), the bits of formats (`quant`) or arithmetic (`decoder`). Tensors of the right dtype are
+views of the blob: nothing is copied on a CPU. What was copied is given back at once if nobody else
+wants it, so that unpacking or rounding a model never needs it twice.
 """
 
 from __future__ import annotations
@@ -13,14 +15,27 @@ from dataclasses import dataclass
 import torch
 
 from stoker_runtime.kernels.linear import DenseLinear, Linear
-from stoker_runtime.model.layout import Fused
+from stoker_runtime.model.layout import Fused, Part
 from stoker_runtime.model.reader import Placed
+from stoker_runtime.model.storage import BIAS, WEIGHT, is_product, product_name
+from stoker_runtime.quant.join import join
+from stoker_runtime.quant.layout import is_quantized, plan_leaves
+from stoker_runtime.quant.rounding import quantize
+from stoker_runtime.quant.spec import QuantSpec, Target
+from stoker_runtime.quant.unpack import unpack
 
-_WEIGHT = ".weight"
+HEAD = "head"
 TORCH_DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
+}
+_STORED_DTYPES = {
+    "F32": torch.float32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "I32": torch.int32,
+    "I8": torch.int8,
 }
 
 
@@ -34,23 +49,33 @@ class Weights:
     """Products, by their names without `.weight`; `head` is there for tied embeddings too."""
 
 
+@dataclass(frozen=True, slots=True)
+class WeightPlan:
+    """What becomes of the stored bytes."""
+
+    dtype: torch.dtype
+    """Of everything that is not quantised."""
+    device: torch.device
+    stored_as: QuantSpec | None = None
+    """How the checkpoint is quantised."""
+    quantize_to: Target | None = None
+    """What an unquantised checkpoint is rounded to while loading."""
+    owns_blob: bool = False
+    """Nobody else will read it again, so that what was copied is given back at once."""
+
+
 def build_weights(
-    blob: mmap.mmap,
-    layout: Sequence[Fused],
-    placed: dict[str, Placed],
-    dtype: torch.dtype,
-    device: torch.device,
+    blob: mmap.mmap, layout: Sequence[Fused], placed: Mapping[str, Placed], plan: WeightPlan
 ) -> Weights:
-    """The decoder's weights in `dtype` on `device`."""
-    tensors = build_tensors(blob, layout, placed, dtype, device)
-    linears: dict[str, Linear] = {
-        name.removesuffix(_WEIGHT): DenseLinear(
-            tensor, tensors.get(name.removesuffix(_WEIGHT) + ".bias")
-        )
-        for name, tensor in tensors.items()
-        if name.endswith(_WEIGHT)
-    }
-    linears["head"] = DenseLinear(tensors.get("head", tensors["embed"]))
+    """The decoder's weights; the parts of the blob that were copied are empty afterwards."""
+    source = _Source(blob, placed, plan)
+    tensors = {fused.name: source.dense(fused) for fused in layout if not is_product(fused)}
+    linears: dict[str, Linear] = {}
+    for fused in layout:
+        if is_product(fused):
+            name = fused.name.removesuffix(WEIGHT)
+            linears[name] = source.product(fused, tensors.get(name + BIAS))
+    linears[HEAD] = source.head(tensors)
     return Weights(tensors, linears)
 
 
@@ -61,23 +86,93 @@ def build_tensors(
     dtype: torch.dtype,
     device: torch.device,
 ) -> dict[str, torch.Tensor]:
-    """The decoder's tensors by name, in `dtype` on `device`."""
-    data = torch.frombuffer(blob, dtype=torch.uint8).to(device)  # [num_bytes]
-    return {
-        fused.name: _build(data, fused, [placed[part.name] for part in fused.parts], dtype)
-        for fused in layout
-    }
+    """All tensors of an unquantised checkpoint by name, in `dtype` on `device`."""
+    source = _Source(blob, placed, WeightPlan(dtype, device))
+    return {fused.name: source.dense(fused) for fused in layout}
 
 
-def _build(
-    data: torch.Tensor, fused: Fused, placed: list[Placed], dtype: torch.dtype
-) -> torch.Tensor:
-    if len({one.tensor.dtype for one in placed}) == 1:
-        return _view(data, placed[0], placed[-1]).view(fused.shape).to(dtype)
-    parts = [_view(data, one, one).to(dtype) for one in placed]
-    return torch.cat(parts).view(fused.shape)
+class _Source:
+    """The filled blob, and where things are in it."""
 
+    def __init__(self, blob: mmap.mmap, placed: Mapping[str, Placed], plan: WeightPlan) -> None:
+        self._blob = blob
+        self._placed = placed
+        self._plan = plan
+        self._data = torch.frombuffer(blob, dtype=torch.uint8).to(plan.device)  # [num_bytes]
 
-def _view(data: torch.Tensor, first: Placed, last: Placed) -> torch.Tensor:
-    span = data[first.at : last.at + last.tensor.num_bytes]
-    return span.view(TORCH_DTYPES[first.tensor.torch_dtype])
+    def dense(self, fused: Fused) -> torch.Tensor:
+        """One tensor in the wanted dtype."""
+        placed = [self._placed[part.name] for part in fused.parts]
+        if len({one.tensor.dtype for one in placed}) == 1:
+            return self._view(placed[0], placed[-1]).view(fused.shape).to(self._plan.dtype)
+        parts = [self._view(one, one).to(self._plan.dtype) for one in placed]
+        return torch.cat(parts).view(fused.shape)
+
+    def head(self, tensors: Mapping[str, torch.Tensor]) -> Linear:
+        """The product that makes logits, from the embedding if it has no weight of its own.
+
+        Rounded to 8 bits at most: 4 bits of it cost more accuracy than those of all layers.
+        """
+        weight = tensors.get(HEAD, tensors["embed"])
+        return quantize(weight, "int8") if self._plan.quantize_to else DenseLinear(weight)
+
+    def product(self, fused: Fused, bias: torch.Tensor | None) -> Linear:
+        """One product, its parts stacked where that is possible."""
+        modules = [product_name(part) for part in fused.parts]
+        quant = self._plan.stored_as
+        if quant and any(is_quantized(quant, module, self._placed) for module in modules):
+            return self._quantized(quant, fused, bias)
+        weight = self.dense(fused)
+        if self._plan.quantize_to is None:
+            return DenseLinear(weight, bias)
+        linear = join([quantize(weight, self._plan.quantize_to)], bias)
+        self._give_back([self._placed[part.name] for part in fused.parts])
+        return linear
+
+    def _quantized(self, quant: QuantSpec, fused: Fused, bias: torch.Tensor | None) -> Linear:
+        parts = [self._part(quant, part) for part in fused.parts]
+        return join(parts, self._bias(fused, bias))
+
+    def _part(self, quant: QuantSpec, part: Part) -> Linear:
+        module = product_name(part)
+        if not is_quantized(quant, module, self._placed):
+            return DenseLinear(self.dense(Fused(part.name, (part,))))
+        rows, columns = part.shape
+        leaves = {
+            leaf.suffix: self._placed[f"{module}.{leaf.suffix}"]
+            for leaf in plan_leaves(quant, module, (rows, columns), self._placed)
+        }
+        views = {
+            suffix: self._view(one, one).view(one.tensor.shape) for suffix, one in leaves.items()
+        }
+        linear = unpack(quant, module, views, columns)
+        if linear.codes.untyped_storage().data_ptr() != self._data.untyped_storage().data_ptr():
+            self._give_back(list(leaves.values()))
+        return linear
+
+    def _bias(self, fused: Fused, bias: torch.Tensor | None) -> torch.Tensor | None:
+        """The network's own, else what a quantised checkpoint has beyond it."""
+        names = [product_name(part) + BIAS for part in fused.parts]
+        if bias is not None or not any(name in self._placed for name in names):
+            return bias
+        parts = [
+            self.dense(Fused(name, (Part(name, part.shape[:1]),)))
+            if name in self._placed
+            else torch.zeros(part.shape[0], dtype=self._plan.dtype, device=self._plan.device)
+            for name, part in zip(names, fused.parts, strict=True)
+        ]
+        return torch.cat(parts)
+
+    def _view(self, first: Placed, last: Placed) -> torch.Tensor:
+        span = self._data[first.at : last.at + last.tensor.num_bytes]
+        return span.view(_STORED_DTYPES[first.tensor.dtype])
+
+    def _give_back(self, placed: Sequence[Placed]) -> None:
+        """Return the memory of stored bytes that nobody looks at any more, page by page."""
+        if not self._plan.owns_blob:
+            return
+        for one in placed:
+            start = one.at + -one.at % mmap.PAGESIZE
+            end = (one.at + one.tensor.num_bytes) // mmap.PAGESIZE * mmap.PAGESIZE
+            if end > start:
+                self._blob.madvise(mmap.MADV_DONTNEED, start, end - start)

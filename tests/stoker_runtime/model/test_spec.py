@@ -49,6 +49,7 @@ def test_reads_the_numbers(tmp_path: Path) -> None:
         "attention_bias": False,
         "mlp_bias": False,
         "eos_token_ids": (2,),
+        "quantization": None,
     }
     assert (spec.q_size, spec.kv_size) == (64, 32)
     assert spec.kv_bytes_per_token("bfloat16") == 2 * 2 * 32 * 2
@@ -137,7 +138,7 @@ def test_names_the_field_that_is_wrong(
     [
         ({"architectures": ["Qwen3ForCausalLM"]}, "'Qwen3ForCausalLM' is not supported"),
         ({"hidden_act": "gelu"}, "`hidden_act` 'gelu' is not supported"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "quant_method` 'gptq'"),
+        ({"quantization_config": {"quant_method": "eetq"}}, "quant_method` 'eetq'"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 2}}, "`rope_scaling.rope_type` 'yarn'"),
     ],
     ids=["architecture", "activation", "quantisation", "rope"],
