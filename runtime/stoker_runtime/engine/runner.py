@@ -77,20 +77,19 @@ class Runner:
         chunks = [chunk for _, chunk in rows_and_chunks]
         width = max(self._num_blocks(chunk) for chunk in chunks)
         tables = [self._table(chunk) + (0,) * (width - self._num_blocks(chunk)) for chunk in chunks]
-        ends = self._tensor([chunk.end for chunk in chunks])
-        beyond = self._arange(width * self.block_size) >= ends[:, None]
+        newest = self._tensor([chunk.end - 1 for chunk in chunks])
+        masks = self._masks(newest[:, None], width * self.block_size)
         contiguous = rows[-1] - rows[0] == len(rows) - 1
         return DecodeGroup(
             rows=slice(rows[0], rows[-1] + 1) if contiguous else self._tensor(rows),
             num_seqs=len(chunks),
             block_ids=self._tensor([block for table in tables for block in table]),
-            mask=self._mask(beyond)[:, None, None, :],
+            masks={window: mask[:, None, None, :] for window, mask in masks.items()},
         )
 
     def _plan_prefill(self, chunk: Chunk, rows: slice) -> PrefillSpan:
-        positions = self._arange(chunk.end)
-        mask = self._mask(positions > positions[chunk.start :, None])
-        return PrefillSpan(rows, chunk.start, self._tensor(self._table(chunk)), mask)
+        masks = self._masks(self._arange(chunk.end)[chunk.start :, None], chunk.end)
+        return PrefillSpan(rows, chunk.start, self._tensor(self._table(chunk)), masks)
 
     def _slots(self, chunk: Chunk) -> list[int]:
         size = self.block_size
@@ -102,9 +101,20 @@ class Runner:
     def _table(self, chunk: Chunk) -> tuple[int, ...]:
         return chunk.block_ids[: self._num_blocks(chunk)]
 
-    def _mask(self, hidden: torch.Tensor) -> torch.Tensor:
-        mask = torch.zeros(hidden.shape, dtype=self.caches.dtype, device=self.model.device)
-        return mask.masked_fill_(hidden, -math.inf)
+    def _masks(self, queries: torch.Tensor, num_keys: int) -> dict[int, torch.Tensor]:
+        """[num_queries, num_keys] per window: keys in the future and before it are hidden.
+
+        queries: their positions, [num_queries, 1]. With a window of 4, token 10 sees 7 to 10.
+        """
+        keys = self._arange(num_keys)
+        masks = {}
+        for window in self.model.spec.windows:
+            hidden = keys > queries
+            if window:
+                hidden = hidden | (keys <= queries - window)
+            mask = torch.zeros(hidden.shape, dtype=self.caches.dtype, device=self.model.device)
+            masks[window] = mask.masked_fill_(hidden, -math.inf)
+        return masks
 
     def _arange(self, end: int) -> torch.Tensor:
         return torch.arange(end, device=self.model.device)

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from stoker_runtime.kernels import reference
 from stoker_runtime.kernels.linear import Linear
-from stoker_runtime.model.attention import AttentionPlan, attend
+from stoker_runtime.kernels.reference import Scoring
+from stoker_runtime.model.attention import Attention, AttentionPlan
 from stoker_runtime.model.layers import Mlp, RmsNorm, Rope, build_rope
 from stoker_runtime.model.spec import ModelSpec
 from stoker_runtime.model.weights import Weights
@@ -27,6 +28,7 @@ class DecoderLayer:
 
     spec: ModelSpec
     attn_norm: RmsNorm
+    attention: Attention
     qkv: Linear
     out: Linear
     mlp_norm: RmsNorm
@@ -47,7 +49,7 @@ class DecoderLayer:
         num_turned = spec.num_heads + spec.num_kv_heads
         turned = reference.rotate(heads[:, :num_turned], *angles)
         q, k = turned[:, : spec.num_heads], turned[:, spec.num_heads :]
-        attended = attend(q, k, heads[:, num_turned:], cache, plan)
+        attended = self.attention(q, k, heads[:, num_turned:], cache, plan)
         return self.out(attended.view(x.shape[0], -1))
 
 
@@ -118,6 +120,7 @@ def _build_layer(spec: ModelSpec, weights: Weights, index: int) -> DecoderLayer:
     return DecoderLayer(
         spec=spec,
         attn_norm=norm("attn_norm"),
+        attention=Attention(Scoring(spec.head_dim**-0.5)),
         qkv=linear("qkv"),
         out=linear("out"),
         mlp_norm=norm("mlp_norm"),

@@ -35,8 +35,8 @@ def test_decodes_of_similar_length_are_grouped(runner: Runner) -> None:
     assert groups[2].block_ids.tolist() == [0, 0, 0, 0, 1, 2, 3, 4]
     assert groups[2].rows.tolist() == [0, 2]  # type: ignore[union-attr]
     assert groups[1].rows == slice(1, 2)
-    assert groups[2].mask.shape == (2, 1, 1, 16)
-    assert (groups[2].mask == 0).sum(-1).flatten().tolist() == [4, 16]
+    assert groups[2].masks[0].shape == (2, 1, 1, 16)
+    assert (groups[2].masks[0] == 0).sum(-1).flatten().tolist() == [4, 16]
 
 
 def test_only_sampling_chunks_get_logits(runner: Runner) -> None:

@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from stoker_runtime.kernels import reference
+from stoker_runtime.kernels.reference import Scoring
+
+SCORINGS = [Scoring(8**-0.5), Scoring(0.7), Scoring(0.7, softcap=1.5)]
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -15,7 +18,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def naive_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, num_seen: list[int]
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, num_seen: list[int], scoring: Scoring
 ) -> torch.Tensor:
     """Query i sees the first `num_seen[i]` keys; head h reads key head h // group."""
     group = q.shape[1] // k.shape[1]
@@ -23,7 +26,9 @@ def naive_attention(
     for row, seen in enumerate(num_seen):
         for head in range(q.shape[1]):
             keys, values = k[:seen, head // group], v[:seen, head // group]
-            scores = (keys @ q[row, head]) / math.sqrt(q.shape[2])
+            scores = (keys @ q[row, head]) * scoring.scale
+            if scoring.softcap:
+                scores = scoring.softcap * (scores / scoring.softcap).tanh()
             out[row, head] = scores.softmax(0) @ values
     return out
 
@@ -73,28 +78,30 @@ def test_kv_comes_back_in_token_order() -> None:
     assert not cache[:, [0, 2, 3]].any()
 
 
+@pytest.mark.parametrize("scoring", SCORINGS, ids=["plain", "scaled", "capped"])
 @pytest.mark.parametrize(("num_heads", "num_kv_heads"), [(4, 4), (6, 2), (3, 1)])
-def test_attend_decodes(num_heads: int, num_kv_heads: int) -> None:
+def test_attend_decodes(num_heads: int, num_kv_heads: int, scoring: Scoring) -> None:
     lengths = [5, 1, 9]
     q = random(3, num_heads, 8)
     k, v = random(3, 9, num_kv_heads, 8), random(3, 9, num_kv_heads, 8, seed=1)
     beyond = torch.arange(9) >= torch.tensor(lengths)[:, None]
     mask = torch.zeros(3, 9).masked_fill(beyond, -math.inf)[:, None, None, :]
-    out = reference.attend_decodes(q, k, v, mask)
+    out = reference.attend_decodes(q, k, v, mask, scoring)
     for i, length in enumerate(lengths):
         torch.testing.assert_close(
-            out[i : i + 1], naive_attention(q[i : i + 1], k[i], v[i], [length])
+            out[i : i + 1], naive_attention(q[i : i + 1], k[i], v[i], [length], scoring)
         )
 
 
 @pytest.mark.parametrize(("num_heads", "num_kv_heads"), [(4, 4), (6, 2), (3, 1)])
 @pytest.mark.parametrize(("num_past", "num_queries"), [(0, 7), (5, 3), (0, 300), (100, 200)])
 def test_attend_chunk(num_heads: int, num_kv_heads: int, num_past: int, num_queries: int) -> None:
+    scoring = SCORINGS[num_heads % 3]
     num_keys = num_past + num_queries
     q = random(num_queries, num_heads, 8)
     k, v = random(num_keys, num_kv_heads, 8), random(num_keys, num_kv_heads, 8, seed=1)
     positions = torch.arange(num_keys)
     future = positions > positions[num_past:, None]
     mask = torch.zeros(num_queries, num_keys).masked_fill(future, -math.inf)
-    expected = naive_attention(q, k, v, [num_past + i + 1 for i in range(num_queries)])
-    torch.testing.assert_close(reference.attend_chunk(q, k, v, mask), expected)
+    expected = naive_attention(q, k, v, [num_past + i + 1 for i in range(num_queries)], scoring)
+    torch.testing.assert_close(reference.attend_chunk(q, k, v, mask, scoring), expected)

@@ -11,26 +11,39 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoker_runtime.engine.runner import Runner
-from stoker_runtime.model.attention import attend
+from stoker_runtime.kernels.reference import Scoring
+from stoker_runtime.model.attention import Attention
 from stoker_runtime.schedule.step import Chunk
 
 HEADS, KV_HEADS, DIM = 4, 2, 8
+KINDS = (
+    Attention(Scoring(DIM**-0.5)),
+    Attention(Scoring(0.2), window=5),
+    Attention(Scoring(0.5, softcap=2.0), window=64),
+    Attention(Scoring(0.5, softcap=2.0)),
+    Attention(Scoring(DIM**-0.5), window=1),
+)
 
 
 def make_runner(num_blocks: int, block_size: int) -> Runner:
     """A runner around a spec alone: its plans are what is tested."""
-    spec = SimpleNamespace(num_layers=1, num_kv_heads=KV_HEADS, head_dim=DIM)
+    spec = SimpleNamespace(num_layers=1, num_kv_heads=KV_HEADS, head_dim=DIM, windows=(0, 1, 5, 64))
     device = torch.device("cpu")
     model = SimpleNamespace(spec=spec, dtype=torch.float32, device=device)
     return Runner(model, num_blocks, block_size)  # type: ignore[arg-type]
 
 
-def full_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+def full_attention(
+    kind: Attention, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+) -> torch.Tensor:
     """Causal attention of a whole sequence: [num_tokens, num_heads, head_dim]."""
     k, v = (x.repeat_interleave(HEADS // KV_HEADS, dim=1) for x in (k, v))
-    scores = torch.einsum("qhd,khd->hqk", q, k) / DIM**0.5
-    future = torch.ones(len(q), len(q), dtype=torch.bool).triu(1)
-    return torch.einsum("hqk,khd->qhd", scores.masked_fill(future, -torch.inf).softmax(-1), v)
+    scores = torch.einsum("qhd,khd->hqk", q, k) * kind.scoring.scale
+    if cap := kind.scoring.softcap:
+        scores = cap * torch.tanh(scores / cap)
+    ages = torch.arange(len(q))[:, None] - torch.arange(len(q))
+    hidden = (ages < 0) | (ages >= (kind.window or len(q)))
+    return torch.einsum("hqk,khd->qhd", scores.masked_fill(hidden, -torch.inf).softmax(-1), v)
 
 
 def cut_into_steps(lengths: list[int], random: Random) -> Iterator[list[tuple[int, slice]]]:
@@ -53,9 +66,10 @@ def cut_into_steps(lengths: list[int], random: Random) -> Iterator[list[tuple[in
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=5),
     block_size=st.integers(1, 9),
     seed=st.integers(0, 1000),
+    kind=st.sampled_from(KINDS),
 )
 def test_any_cut_of_any_mix_equals_full_attention(
-    lengths: list[int], block_size: int, seed: int
+    lengths: list[int], block_size: int, seed: int, kind: Attention
 ) -> None:
     torch.manual_seed(seed)
     counts = [-(-length // block_size) for length in lengths]
@@ -72,8 +86,10 @@ def test_any_cut_of_any_mix_equals_full_attention(
             Chunk(str(i), rows.start, (0,) * size, tables[i], samples=True)
             for (i, rows), size in zip(step, sizes, strict=True)
         ]
-        out = attend(q, k, v, runner.caches[0], runner._plan(chunks))
+        out = kind(q, k, v, runner.caches[0], runner._plan(chunks))
         for (i, _), piece in zip(step, out.split(sizes), strict=True):
             outs[i].append(piece)
     for made, (q, k, v) in zip(outs, split, strict=True):
-        torch.testing.assert_close(torch.cat(made), full_attention(q, k, v), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            torch.cat(made), full_attention(kind, q, k, v), atol=1e-5, rtol=1e-4
+        )
