@@ -9,21 +9,28 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 import uvloop
 from pydantic import ValidationError
 
 from stoker_api.environ import PREFIX, read_settings
 from stoker_gateway.logs import set_up_logging
+from stoker_gateway.pulse import PULSE_S
 from stoker_gateway.settings import Settings
 from stoker_gateway.supervisor import SIGNALS, Supervisor
 from stoker_gateway.watch import Cluster, KubernetesCluster
 from stoker_gateway.worker import Worker, bind_sockets
 
+Beat = Callable[[], None]
 
-async def serve(settings: Settings, index: int, parent_gone: int, cluster: Cluster) -> None:
+
+async def serve(
+    settings: Settings, index: int, parent_gone: int, beat: Beat, cluster: Cluster
+) -> None:
     """One worker, until SIGTERM or the end of its parent."""
     loop = asyncio.get_running_loop()
+    _beat_on(loop, beat)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -33,12 +40,17 @@ async def serve(settings: Settings, index: int, parent_gone: int, cluster: Clust
     await worker.run(bind_sockets(settings, index), stop)
 
 
-async def _serve_kubernetes(settings: Settings, index: int, parent_gone: int) -> None:
+async def _serve_kubernetes(settings: Settings, index: int, parent_gone: int, beat: Beat) -> None:
     cluster = KubernetesCluster()
     try:
-        await serve(settings, index, parent_gone, cluster)
+        await serve(settings, index, parent_gone, beat, cluster)
     finally:
         await cluster.close()
+
+
+def _beat_on(loop: asyncio.AbstractEventLoop, beat: Beat) -> None:
+    beat()
+    loop.call_later(PULSE_S, _beat_on, loop, beat)
 
 
 def _on_parent_gone(loop: asyncio.AbstractEventLoop, pipe: int, stop: asyncio.Event) -> None:
@@ -57,10 +69,10 @@ def main() -> int:
         return 2
     set_up_logging(settings)
 
-    def run_worker(index: int, parent_gone: int) -> None:
-        uvloop.run(_serve_kubernetes(settings, index, parent_gone))
+    def run_worker(index: int, parent_gone: int, beat: Beat) -> None:
+        uvloop.run(_serve_kubernetes(settings, index, parent_gone, beat))
 
-    return Supervisor(settings.workers, run_worker).run()
+    return Supervisor(settings.workers, run_worker, settings.worker_hung_s).run()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ value ends the start with a message that names it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,6 +31,8 @@ class Settings(BaseModel):
     """First internal port; worker `i` listens on this plus `i`."""
     workers: int = Field(default=2, ge=1, le=64)
     """Worker processes; each is a whole gateway with its own queues."""
+    worker_hung_s: Annotated[float, Field(ge=1)] = 30
+    """A worker whose event loop has not turned for so long is killed and replaced."""
     max_queued: int = Field(default=1024, ge=1)
     """Requests that may wait per deployment and worker; more are answered 429."""
     max_queued_bytes: int = Field(default=64 * 2**20, ge=1)

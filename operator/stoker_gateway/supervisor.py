@@ -1,4 +1,4 @@
-"""The parent process: forks the workers, restarts those that crash, passes SIGTERM on.
+"""The parent process: forks the workers, restarts those that crash or hang, passes SIGTERM on.
 
 Knows processes and signals only. It has no event loop and no threads, so forking is safe; the
 workers share what it imported. When the parent dies, workers read the end of a pipe and drain.
@@ -7,11 +7,15 @@ workers share what it imported. When the parent dies, workers read the end of a 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+
+from stoker_gateway.pulse import Pulses
 
 log = logging.getLogger(__name__)
 
@@ -21,15 +25,18 @@ LONGEST_PAUSE_S = 10.0
 STABLE_S = 30.0
 """A worker that ran for so long may be restarted at once."""
 
-RunWorker = Callable[[int, int], None]
-"""Called in the child with the worker's index and a descriptor that ends when the parent does."""
+RunWorker = Callable[[int, int, Callable[[], None]], None]
+"""Called in the child with the worker's index, a descriptor that ends when the parent does, and
+what to call once a second as a sign of life."""
 
 
 class Supervisor:
     """A fixed number of workers."""
 
-    def __init__(self, num_workers: int, run_worker: RunWorker) -> None:
+    def __init__(self, num_workers: int, run_worker: RunWorker, hung_after_s: float) -> None:
         self._num_workers = num_workers
+        self._hung_after_s = hung_after_s
+        self._pulses = Pulses(num_workers)
         self._run_worker = run_worker
         self._workers: dict[int, int] = {}
         self._started_at: dict[int, float] = {}
@@ -47,16 +54,16 @@ class Supervisor:
         while self._workers or (self._due and not self._stopping):
             self._wait()
             self._reap()
+            self._kill_hung()
             self._start_due()
         return self._exit_code
 
     def _wait(self) -> None:
-        if self._due:
-            timeout_s = max(min(self._due.values()) - time.monotonic(), 0)
-            said = signal.sigtimedwait(SIGNALS, timeout_s)
-            number = said.si_signo if said else None
-        else:
-            number = signal.sigwait(SIGNALS)
+        """Until a signal, the next start that is due, or the next look at the pulses."""
+        next_start_s = min(self._due.values(), default=math.inf) - time.monotonic()
+        timeout_s = max(min(next_start_s, self._hung_after_s / 2), 0)
+        said = signal.sigtimedwait(SIGNALS, timeout_s)
+        number = said.si_signo if said else None
         if number in (signal.SIGTERM, signal.SIGINT):
             self._stop()
 
@@ -66,7 +73,16 @@ class Supervisor:
         for pid in self._workers:
             os.kill(pid, signal.SIGTERM)
 
+    def _kill_hung(self) -> None:
+        """A loop that does not turn answers nobody, and never will."""
+        for pid, index in self._workers.items():
+            if (silent_s := self._pulses.silent_s(index)) > self._hung_after_s:
+                log.error("worker %d (pid %d) hangs since %.0f s, killing it", index, pid, silent_s)
+                os.kill(pid, signal.SIGKILL)
+                self._pulses.beat(index)
+
     def _start(self, index: int) -> None:
+        self._pulses.beat(index)
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
@@ -92,7 +108,7 @@ class Supervisor:
         """Signals stay blocked until the event loop handles them: none is lost in between."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        self._run_worker(index, self._alive[0])
+        self._run_worker(index, self._alive[0], partial(self._pulses.beat, index))
 
     def _reap(self) -> None:
         while self._workers:

@@ -90,6 +90,20 @@ async def test_a_crashed_worker_is_replaced_and_the_other_keeps_its_requests() -
         assert all(isinstance(answer, aiohttp.ClientError) for answer in lost)
 
 
+async def test_a_worker_that_hangs_is_replaced() -> None:
+    """Stopped, it still has its listening socket: a share of all new connections would wait."""
+    async with gateway_process(worker_hung_s=3) as gateway, FakeRuntime(slots=32) as runtime:
+        hung = workers_of(gateway)[0]
+        os.kill(hung, signal.SIGSTOP)
+        async with asyncio.timeout(30):
+            while hung in workers_of(gateway) or len(workers_of(gateway)) < 2:
+                await asyncio.sleep(0.05)
+        await gateway.started()
+        await announce(gateway, runtime)
+        answers = await asyncio.wait_for(asyncio.gather(*(ask(gateway) for _ in range(20))), 10)
+        assert {status for status, _ in answers} == {200}
+
+
 async def test_workers_drain_and_end_when_their_parent_is_killed() -> None:
     async with gateway_process(drain_accept_s=0) as gateway:
         workers = workers_of(gateway)

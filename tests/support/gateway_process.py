@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
@@ -25,20 +25,24 @@ from stoker_gateway.supervisor import Supervisor
 from support.fake_watch import FakeCluster, make_deployment, make_pod
 
 
-async def run_worker(settings: Settings, index: int, parent_gone: int) -> None:
+async def run_worker(
+    settings: Settings, index: int, parent_gone: int, beat: Callable[[], None]
+) -> None:
     """One worker with a cluster of its own, as every real worker has."""
     cluster = FakeCluster()
     await cluster.put("deployments", make_deployment())
     await cluster.put("pods", make_pod("chat-1"))
-    await serve(settings, index, parent_gone, cluster)
+    await serve(settings, index, parent_gone, beat, cluster)
 
 
 def supervise(settings: Settings) -> int:
     """Run until SIGTERM; the exit code."""
     set_up_logging(settings)
-    return Supervisor(
-        settings.workers, lambda index, pipe: uvloop.run(run_worker(settings, index, pipe))
-    ).run()
+
+    def run(index: int, parent_gone: int, beat: Callable[[], None]) -> None:
+        uvloop.run(run_worker(settings, index, parent_gone, beat))
+
+    return Supervisor(settings.workers, run, settings.worker_hung_s).run()
 
 
 def free_ports(num: int) -> int:
