@@ -27,6 +27,7 @@ _ENGINES: list[dict[str, Any]] = [
     {},
     {"maxModelLen": 1024, "maxNumSeqs": 8},
     {"maxNumSeqs": 2048},
+    {"prefixCaching": False},
     {"extraArgs": ["--block-size=32", "--dtype=float32"]},
 ]
 
@@ -63,6 +64,13 @@ def test_the_runtime_takes_every_argument_that_the_operator_gives(
     assert config.device == ("cuda" if gpus else "cpu")
     assert config.max_num_seqs == engine.get("maxNumSeqs", 32)
     assert config.max_model_len == engine.get("maxModelLen", 0)
+    assert config.prefix_caching == engine.get("prefixCaching", True)
+
+
+@pytest.mark.parametrize("quantization", ["Auto", "None", "Int8", "Int4"])
+def test_the_runtime_quantises_as_the_spec_says(quantization: str) -> None:
+    model = {"source": "pvc://models/tiny", "quantization": quantization}
+    assert _read_config(_build({"model": model})).quantization == quantization.lower()
 
 
 def test_the_pod_tells_the_runtime_who_it_is_and_where_to_announce() -> None:
@@ -98,7 +106,7 @@ def test_an_announcement_of_the_runtime_is_read_by_gateway_and_operator() -> Non
     target = read_target(config)
     assert target is not None
     lifecycle = Lifecycle(container_at=12.5, describe_exit=lambda: "ended")
-    announced = Announcement.model_validate_json(Announcer(target, lifecycle).render())
+    announced = Announcement.model_validate_json(Announcer(target, lifecycle).render(target))
     assert announced.phase == "Starting"
     assert announced.key == "team/chat"
     assert announced.address == "10.0.0.7:8000"

@@ -21,6 +21,7 @@ RESERVED_FLAGS = (
     "--served-name",
     "--max-model-len",
     "--max-num-seqs",
+    "--quantization",
     "--kv-cache-dtype",
     "--tensor-parallel",
     "--device",
@@ -105,10 +106,10 @@ class ModelSpec(ApiModel):
     served_name: ServedName | None = None
     """What clients send as `model` in OpenAI requests. Default: the name of this object."""
     quantization: Quantization = Quantization.AUTO
-    """How weights are stored in memory. Auto keeps what the checkpoint declares (GPTQ, AWQ, FP8, or
-    nothing); None refuses a quantised checkpoint; Int8, Int4 and FP8 quantise while loading, which
-    also halves or quarters the bytes that a cold start has to read into the GPU. This release
-    serves Auto and None."""
+    """How weights are stored in memory. Auto keeps what the checkpoint declares (GPTQ, AWQ,
+    compressed-tensors, or nothing); None refuses a quantised checkpoint; Int8, Int4 and FP8 quantise
+    an unquantised one while loading. A checkpoint quantised beforehand (`stoker quantize`) is more
+    accurate and quicker to read. This release serves Auto and None, and Int8 and Int4 on CPUs."""
     secret_ref: SecretReference | None = None
     """Secret with the credentials to fetch the model, in the same namespace. Only the job that
     fetches sees it, never a pod that serves. Not used for `pvc://`."""
@@ -132,7 +133,7 @@ class EngineSpec(ApiModel):
     twice the tokens in the same memory at a small loss of accuracy. This release serves Auto."""
     prefix_caching: bool = True
     """Keep the cache of finished prompts and reuse it for requests that begin alike, such as those
-    with one system prompt. Answers do not change. Not used by this release yet."""
+    with one system prompt. Answers do not change."""
     tensor_parallel: int | None = Field(default=None, ge=1, le=16)
     """GPUs that one replica splits the model over. Default: all of `resources.gpus`, the only value
     that makes sense; it may be given to be explicit."""

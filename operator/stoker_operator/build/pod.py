@@ -14,7 +14,13 @@ from dataclasses import dataclass
 
 from stoker_api import names
 from stoker_api.source import ModelSource
-from stoker_api.v1alpha1 import LLMDeployment, LLMDeploymentSpec, PodOverrides, Resources
+from stoker_api.v1alpha1 import (
+    LLMDeployment,
+    LLMDeploymentSpec,
+    PodOverrides,
+    Quantization,
+    Resources,
+)
 from stoker_operator.build.metadata import Manifest, build_metadata
 
 USER = 65532
@@ -80,7 +86,7 @@ def build_pod(deployment: LLMDeployment, order: PodOrder, settings: PodSettings)
 
 def build_args(deployment: LLMDeployment) -> list[str]:
     """The runtime's flags."""
-    engine = deployment.spec.engine
+    engine, quantization = deployment.spec.engine, deployment.spec.model.quantization
     flags: dict[str, object] = {
         "--model": _model_path(deployment.spec.model.parsed_source),
         "--served-name": deployment.served_name,
@@ -88,6 +94,8 @@ def build_args(deployment: LLMDeployment) -> list[str]:
         "--admin-port": names.RUNTIME_ADMIN_PORT,
         "--device": "cuda" if deployment.spec.resources.gpus else "cpu",
     }
+    if quantization != Quantization.AUTO:
+        flags["--quantization"] = quantization.lower()
     if (threads := _threads(deployment.spec.resources)) is not None:
         flags["--threads"] = threads
     if engine.max_model_len is not None:
@@ -96,6 +104,8 @@ def build_args(deployment: LLMDeployment) -> list[str]:
         flags["--max-num-seqs"] = engine.max_num_seqs
         if engine.max_num_seqs > BATCHED_TOKENS:
             flags["--max-batched-tokens"] = engine.max_num_seqs
+    if not engine.prefix_caching:
+        flags["--prefix-caching"] = 0
     return ["serve", *(f"{flag}={value}" for flag, value in flags.items()), *engine.extra_args]
 
 

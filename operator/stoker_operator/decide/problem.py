@@ -12,7 +12,7 @@ from stoker_api.conditions import Reason
 from stoker_api.v1alpha1 import KvCacheDtype, LLMDeployment, LLMDeploymentSpec, Quantization
 from stoker_operator.decide.observed import Failure
 
-SUPPORTED_QUANTIZATION = (Quantization.AUTO, Quantization.NONE)
+_ROUNDED_ON_CPUS = (Quantization.INT8, Quantization.INT4)
 
 
 def derive_problem(deployment: LLMDeployment, claims: Container[str]) -> Failure | None:
@@ -22,8 +22,10 @@ def derive_problem(deployment: LLMDeployment, claims: Container[str]) -> Failure
 
 def _unsupported_field(spec: LLMDeploymentSpec) -> Failure | None:
     quantization, dtype = spec.model.quantization, spec.engine.kv_cache_dtype
-    if quantization not in SUPPORTED_QUANTIZATION:
-        return _unsupported("model.quantization", quantization, "Auto or None")
+    if quantization == Quantization.FP8:
+        return _unsupported("model.quantization", quantization, "Auto, None, Int8 or Int4")
+    if quantization in _ROUNDED_ON_CPUS and spec.resources.gpus:
+        return _unsupported("model.quantization", f"{quantization} on GPUs", "Auto or None")
     if dtype != KvCacheDtype.AUTO:
         return _unsupported("engine.kvCacheDtype", dtype, "Auto")
     if spec.resources.gpus > 1:

@@ -17,6 +17,12 @@ def test_a_claim_that_exists_is_no_problem() -> None:
     assert derive_problem(make_llm(resources={"gpus": 1}), CLAIMS) is None
 
 
+@pytest.mark.parametrize("quantization", ["Auto", "None", "Int8", "Int4"])
+def test_weights_may_be_rounded_on_cpus(quantization: str) -> None:
+    model = {"source": "pvc://models/x", "quantization": quantization}
+    assert derive_problem(make_llm(model=model), CLAIMS) is None
+
+
 @pytest.mark.parametrize(
     ("spec", "reason", "words"),
     [
@@ -25,9 +31,17 @@ def test_a_claim_that_exists_is_no_problem() -> None:
         ({"model": {"source": "https://h/x"}}, "SourceUnsupported", ["https://h/x"]),
         ({"model": {"source": "pvc://other/x"}}, "ClaimNotFound", ["other", "namespace ns"]),
         (
-            {"model": {"source": "pvc://models/x", "quantization": "Int4"}},
+            {"model": {"source": "pvc://models/x", "quantization": "FP8"}},
             "FieldUnsupported",
-            ["spec.model.quantization Int4", "Auto or None"],
+            ["spec.model.quantization FP8", "Auto, None, Int8 or Int4"],
+        ),
+        (
+            {
+                "model": {"source": "pvc://models/x", "quantization": "Int4"},
+                "resources": {"gpus": 1},
+            },
+            "FieldUnsupported",
+            ["spec.model.quantization Int4 on GPUs", "Auto or None"],
         ),
         ({"engine": {"kvCacheDtype": "FP8"}}, "FieldUnsupported", ["engine.kvCacheDtype FP8"]),
         ({"resources": {"gpus": 4}}, "FieldUnsupported", ["spec.resources.gpus 4", "0 or 1"]),
