@@ -20,7 +20,7 @@ _CHOICES = {
 }
 _POSITIVE = ("max_num_seqs", "block_size", "max_batched_tokens", "max_silence_s", "max_step_s")
 _MINIMUM = dict.fromkeys(_POSITIVE, 1)
-_MAXIMUM = {"port": 65535, "admin_port": 65535}
+_MAXIMUM = {"port": 65535, "admin_port": 65535, "prefix_caching": 1}
 _SECRETS = ("token", "api_key")
 NO_MODEL = Path()
 PROCESS_FIELDS = frozenset(
@@ -52,6 +52,12 @@ class Config:
     """Tokens the KV cache holds; 0: sized from free memory."""
     block_size: int = 16
     """Tokens per block of the KV cache."""
+    prefix_caching: int = 1
+    """1 reuses what the cache still holds of prompts that begin alike, 0 computes all anew."""
+    max_waiting: int = 2048
+    """Sequences that may wait besides those that run; more are refused."""
+    max_waiting_tokens: int = 1 << 20
+    """Tokens of all that wait; more are refused, unless it is a single sequence."""
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16; auto is what this device computes fastest."""
     quantization: str = "auto"

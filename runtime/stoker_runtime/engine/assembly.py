@@ -52,8 +52,16 @@ def build_engine(recipe: Recipe, model: Decoder) -> tuple[Engine, Loaded]:
     plan = recipe.plan_memory(available)
     cache_dtype = TORCH_DTYPES[recipe.cache_dtype]
     runner = Runner(model, plan.num_blocks, config.block_size, cache_dtype)
-    limits = Limits(config.max_num_seqs, config.max_batched_tokens, plan.max_model_len)
-    scheduler = Scheduler(BlockPool(plan.num_blocks, config.block_size), limits)
+    limits = Limits(
+        config.max_num_seqs,
+        config.max_batched_tokens,
+        plan.max_model_len,
+        config.max_waiting,
+        config.max_waiting_tokens,
+    )
+    caching = bool(config.prefix_caching)
+    pool = BlockPool(plan.num_blocks, config.block_size, prefix_caching=caching)
+    scheduler = Scheduler(pool, limits)
     loaded = Loaded(
         slots=config.max_num_seqs,
         max_model_len=plan.max_model_len,

@@ -155,7 +155,8 @@ class Scheduler:
         assert len(self._running) <= self.limits.max_num_seqs, "too many run"
         held = {block for seq in self._running for block in self.pool.table(seq.id)}
         assert len(held) == self.pool.num_used_blocks, "blocks of nobody running"
-        assert self.num_waiting_tokens == sum(seq.num_tokens for seq in self._waiting)
+        waiting_tokens = sum(seq.num_tokens for seq in self._waiting)
+        assert self.num_waiting_tokens == waiting_tokens, "tokens were miscounted"
 
     def _schedule_decodes(self, preempted: list[str]) -> list[Chunk]:
         chunks = []
