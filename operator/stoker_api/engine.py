@@ -107,9 +107,10 @@ class ModelSpec(ApiModel):
     """What clients send as `model` in OpenAI requests. Default: the name of this object."""
     quantization: Quantization = Quantization.AUTO
     """How weights are stored in memory. Auto keeps what the checkpoint declares (GPTQ, AWQ,
-    compressed-tensors, or nothing); None refuses a quantised checkpoint; Int8, Int4 and FP8 quantise
-    an unquantised one while loading. A checkpoint quantised beforehand (`stoker quantize`) is more
-    accurate and quicker to read. This release serves Auto and None, and Int8 and Int4 on CPUs."""
+    compressed-tensors, or nothing); None refuses a quantised checkpoint; Int8, Int4 and FP8
+    quantise an unquantised one while loading. A checkpoint quantised beforehand (`stoker quantize`)
+    is more accurate and quicker to read. This release serves Auto and None, and Int8 and Int4 on
+    CPUs."""
     secret_ref: SecretReference | None = None
     """Secret with the credentials to fetch the model, in the same namespace. Only the job that
     fetches sees it, never a pod that serves. Not used for `pvc://`."""
