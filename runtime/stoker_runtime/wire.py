@@ -20,6 +20,8 @@ ErrorCode = Literal["", "invalid", "overloaded", "internal"]
 LoadPath = Literal["fresh", "warm", "resident"]
 """How a model came in: with its process, into a standby, or from a standby's host memory."""
 
+NOT_FINITE = "the model's scores are not finite numbers"
+"""The error of a sequence whose model overflowed; counted apart."""
 STEP_TOKENS_BOUNDS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 """Upper bounds of the buckets in which `Stats.step_tokens` counts steps (those of vLLM)."""
 

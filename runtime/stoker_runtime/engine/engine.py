@@ -19,7 +19,7 @@ from stoker_runtime.schedule.params import SamplingParams
 from stoker_runtime.schedule.scheduler import Scheduler
 from stoker_runtime.schedule.sequence import Sequence
 from stoker_runtime.schedule.step import Chunk
-from stoker_runtime.wire import Generate, Output, Stats, TokenLogprob
+from stoker_runtime.wire import NOT_FINITE, Generate, Output, Stats, TokenLogprob
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ class Engine:
         finite = find_finite(logits)
         if not all(finite):
             lost = [id for id, good in zip(ids, finite, strict=True) if not good]
-            draws.errors = dict.fromkeys(lost, "the model's scores are not finite numbers")
+            draws.errors = dict.fromkeys(lost, NOT_FINITE)
             ids = [id for id, good in zip(ids, finite, strict=True) if good]
             logits = logits[finite]
         seqs = [seq for id in ids if (seq := self._scheduler.find(id))]

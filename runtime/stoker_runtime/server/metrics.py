@@ -1,6 +1,6 @@
 """Counts, gauges and histograms of this process, and their Prometheus text.
 
-Knows names, buckets and the text format; does not know where the numbers come from. Every series
+Knows names and the text format; does not know where the numbers come from. Every series
 exists under our prefix, and under vLLM's names too where dashboards and routers look for those.
 A few dozen lines of our own: the usual library imports for longer than the rest of the server.
 """
@@ -8,98 +8,58 @@ A few dozen lines of our own: the usual library imports for longer than the rest
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stoker_runtime.server.generation import Generation
-from stoker_runtime.wire import Loaded, Stats
+from stoker_runtime.server.histogram import (
+    CHOICES,
+    REQUEST_S,
+    STEP_S,
+    TOKENS,
+    TTFT_S,
+    Histogram,
+)
+from stoker_runtime.wire import NOT_FINITE, STEP_TOKENS_BOUNDS, Loaded, Stats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "stoker_runtime_"
 ALIAS = "vllm:"
 
-_TTFT_S: tuple[float, ...] = (
-    0.001,
-    0.005,
-    0.01,
-    0.02,
-    0.04,
-    0.06,
-    0.08,
-    0.1,
-    0.25,
-    0.5,
-    0.75,
-    1.0,
-    2.5,
-    5.0,
-    7.5,
-)
-_TTFT_S += (10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0)
-_STEP_S: tuple[float, ...] = (
-    0.01,
-    0.025,
-    0.05,
-    0.075,
-    0.1,
-    0.15,
-    0.2,
-    0.3,
-    0.4,
-    0.5,
-    0.75,
-    1.0,
-    2.5,
-    5.0,
-    7.5,
-)
-_STEP_S += (10.0, 20.0, 40.0, 80.0)
-_REQUEST_S: tuple[float, ...] = (
-    0.3,
-    0.5,
-    0.8,
-    1.0,
-    1.5,
-    2.0,
-    2.5,
-    5.0,
-    10.0,
-    15.0,
-    20.0,
-    30.0,
-    40.0,
-    50.0,
-    60.0,
-)
-_REQUEST_S += (120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0)
-_TOKENS = tuple(float(digit * 10**power) for power in range(6) for digit in (1, 2, 5))
-
 _FINISH_REASONS = ("stop", "length", "abort", "error")
 
 
-class Histogram:
-    """Observations counted by upper bounds."""
+_SLEEP_STATES = ("awake", "weights_offloaded", "discard_all")
+"""By the level of sleep."""
+_REJECTED = ("full", "rate_limit_exceeded")
+_OWN_HELP = {
+    "ready": "1 when requests are taken.",
+    "slots": "Sequences that run at once.",
+    "sequences_active": "Sequences in the engine, running or waiting.",
+    "engine_heartbeat_age_seconds": "Since the engine process last gave a sign of life.",
+    "process_start_time_seconds": "Unix seconds at which the process began.",
+}
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        """Count nothing yet."""
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
 
-    def observe(self, value: float) -> None:
-        """Count one."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+_HISTOGRAMS: dict[str, tuple[Sequence[float], str]] = {
+    "time_to_first_token_seconds": (TTFT_S, "From a request's arrival to its first token."),
+    "inter_token_latency_seconds": (STEP_S, "Between a request's steps."),
+    "request_time_per_output_token_seconds": (STEP_S, "Per token of an answer after its first."),
+    "e2e_request_latency_seconds": (REQUEST_S, "From a request's arrival to its last token."),
+    "request_queue_time_seconds": (REQUEST_S, "From reaching the engine to the first step."),
+    "request_prefill_time_seconds": (REQUEST_S, "From the first step to the first token."),
+    "request_decode_time_seconds": (REQUEST_S, "From a request's first token to its last."),
+    "request_inference_time_seconds": (REQUEST_S, "From the first step to the last token."),
+    "request_prompt_tokens": (TOKENS, "Prompt tokens of a request."),
+    "request_generation_tokens": (TOKENS, "Tokens made for a request."),
+    "request_params_n": (CHOICES, "Answers asked for per prompt."),
+    "request_params_max_tokens": (TOKENS, "Longest answer that a request allows."),
+    "iteration_tokens_total": (STEP_TOKENS_BOUNDS, "Tokens computed in a step."),
+}
 
-    def lines(self, name: str, labels: str) -> Iterator[str]:
-        """The series, cumulative as Prometheus wants them."""
-        total = 0
-        for bound, count in zip((*self._bounds, "+Inf"), self._counts, strict=True):
-            total += count
-            yield f'{name}_bucket{{{labels},le="{bound}"}} {total}'
-        yield f"{name}_sum{{{labels}}} {self._sum}"
-        yield f"{name}_count{{{labels}}} {total}"
+
+def _make_histograms() -> dict[str, Histogram]:
+    return {name: Histogram(bounds) for name, (bounds, _) in _HISTOGRAMS.items()}
 
 
 @dataclass(slots=True)
@@ -110,13 +70,12 @@ class Metrics:
     stats: Stats = field(default_factory=lambda: Stats(0, 0, 0, 0, 0, 0, 0))
     """The engine's last report."""
     loaded: Loaded | None = None
-    time_to_first_token_s: Histogram = field(default_factory=lambda: Histogram(_TTFT_S))
-    inter_token_s: Histogram = field(default_factory=lambda: Histogram(_STEP_S))
-    request_s: Histogram = field(default_factory=lambda: Histogram(_REQUEST_S))
-    prompt_tokens: Histogram = field(default_factory=lambda: Histogram(_TOKENS))
-    answer_tokens: Histogram = field(default_factory=lambda: Histogram(_TOKENS))
-    asked_tokens: int = 0
-    cached_tokens: int = 0
+    sleep_level: int = 0
+    """0 awake, 1 without KV cache, 2 without weights too."""
+    histograms: dict[str, Histogram] = field(default_factory=_make_histograms)
+    """By name, without prefix."""
+    corrupted: int = 0
+    """Sequences whose scores were not finite numbers."""
     finished: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_FINISH_REASONS, 0))
     refused: dict[str, int] = field(default_factory=dict)
     """Error answers by code; the codes are our own, so they are few."""
@@ -124,29 +83,56 @@ class Metrics:
     def observe_step(self, generation: Generation, now: float) -> None:
         """An engine step brought tokens of a request."""
         if generation.first_token_at:
-            self.inter_token_s.observe(now - generation.last_token_at)
+            self._observe("inter_token_latency_seconds", now - generation.last_token_at)
         else:
             generation.first_token_at = now
-            self.time_to_first_token_s.observe(now - generation.arrived_at)
+            self._observe("time_to_first_token_seconds", now - generation.arrived_at)
         generation.last_token_at = now
 
     def observe_end(self, generation: Generation, now: float) -> None:
         """A request ended, one way or another."""
-        self.request_s.observe(now - generation.arrived_at)
-        self.prompt_tokens.observe(generation.prompt_tokens)
-        self.answer_tokens.observe(generation.completion_tokens)
-        self.asked_tokens += generation.prompt_tokens
-        self.cached_tokens += generation.cached_tokens
+        self._observe("e2e_request_latency_seconds", now - generation.arrived_at)
+        self._observe("request_prompt_tokens", generation.prompt_tokens)
+        self._observe("request_generation_tokens", generation.completion_tokens)
+        self._observe("request_params_n", generation.num_per_prompt)
+        self._observe("request_params_max_tokens", generation.max_tokens)
+        decode_s = generation.last_token_at - generation.first_token_at
         for choice in generation.choices:
             unfinished = "error" if generation.failure else "abort"
             self.finished[choice.finish_reason or unfinished] += 1
+            if choice.started:
+                self._observe("request_queue_time_seconds", choice.queued_s)
+                self._observe("request_prefill_time_seconds", choice.prefill_s)
+        if generation.first_token_at:
+            self._observe_decode(generation, decode_s)
+
+    def _observe_decode(self, generation: Generation, decode_s: float) -> None:
+        """Times of a request that got a token."""
+        prefill_s = max(choice.prefill_s for choice in generation.choices)
+        longest = max(choice.num_tokens for choice in generation.choices)
+        self._observe("request_decode_time_seconds", decode_s)
+        self._observe("request_inference_time_seconds", prefill_s + decode_s)
+        if longest > 1:
+            self._observe("request_time_per_output_token_seconds", decode_s / (longest - 1))
+
+    def _observe(self, name: str, value: float) -> None:
+        self.histograms[name].observe(value)
+
+    def count_error(self, error: str) -> None:
+        """A sequence failed in the engine."""
+        self.corrupted += error == NOT_FINITE
 
     def count_refusal(self, code: str) -> None:
         """A request was answered with an error."""
         self.refused[code] = self.refused.get(code, 0) + 1
 
-    def render(self, own: Mapping[str, float], phases: Mapping[str, float]) -> bytes:
-        """The text; `own` are gauges of the process, `phases` the seconds each start phase took."""
+    def render(
+        self, own: Mapping[str, float], phases: Mapping[str, float], path: str = "fresh"
+    ) -> bytes:
+        """The text; `own` are gauges of the process, `phases` the seconds each start phase took.
+
+        `path` says how the model came in: fresh, warm or resident.
+        """
         model = f'model_name="{_escape(self.model_name)}"'
         lines: list[str] = []
         for name, kind, help, series in self._families(model):
@@ -155,53 +141,58 @@ class Metrics:
                 lines += [f"# HELP {full} {help}", f"# TYPE {full} {kind}"]
                 lines += [text.replace("\0", full, 1) for text in series]
         for name, value in own.items():
+            lines.append(f"# HELP {PREFIX}{name} {_OWN_HELP.get(name, 'Of this process.')}")
             lines += [f"# TYPE {PREFIX}{name} gauge", f"{PREFIX}{name}{{{model}}} {value}"]
-        lines += _labelled("startup_phase_seconds", "gauge", "phase", phases, model)
-        lines += _labelled("refusals_total", "counter", "code", self.refused, model)
+        for name, kind, help, (label, values) in (
+            ("startup_phase_seconds", "gauge", "Phases of the start.", ("phase", phases)),
+            ("refusals_total", "counter", "Error answers by code.", ("code", self.refused)),
+        ):
+            full = PREFIX + name
+            lines += [f"# HELP {full} {help}", f"# TYPE {full} {kind}"]
+            lines += [f'{full}{{{model},{label}="{key}"}} {at}' for key, at in values.items()]
         return ("\n".join(lines) + "\n").encode()
 
     def _families(self, model: str) -> Iterator[tuple[str, str, str, list[str]]]:
         """Name, kind, help and series (`\\0` stands for the full name) of what has two names."""
-        stats = self.stats
-        usage = stats.kv_blocks_used / stats.kv_blocks_total if stats.kv_blocks_total else 0.0
-        scalars = (
-            ("num_requests_running", "gauge", "Sequences computed in the steps.", stats.running),
-            ("num_requests_waiting", "gauge", "Sequences that wait for a place.", stats.waiting),
-            ("kv_cache_usage_perc", "gauge", "Used part of the KV cache, 0 to 1.", usage),
-            ("num_preemptions_total", "counter", "Sequences put back.", stats.preemptions),
-            ("prompt_tokens_total", "counter", "Prompt tokens computed.", stats.prompt_tokens),
-            ("generation_tokens_total", "counter", "Tokens made.", stats.generated_tokens),
-            ("prefix_cache_queries_total", "counter", "Prompt tokens asked.", self.asked_tokens),
-            ("prefix_cache_hits_total", "counter", "Prompt tokens reused.", self.cached_tokens),
-        )
-        for name, kind, help, value in scalars:
+        for name, kind, help, value in self._scalars():
             yield name, kind, help, [f"\0{{{model}}} {value}"]
         reasons = [
             f'\0{{{model},finished_reason="{reason}"}} {count}'
             for reason, count in self.finished.items()
         ]
         yield "request_success_total", "counter", "Answers by how they ended.", reasons
-        histograms = (
-            ("time_to_first_token_seconds", "Arrival to first token.", self.time_to_first_token_s),
-            ("inter_token_latency_seconds", "Between a request's steps.", self.inter_token_s),
-            ("e2e_request_latency_seconds", "Arrival to last token.", self.request_s),
-            ("request_prompt_tokens", "Prompt tokens of a request.", self.prompt_tokens),
-            ("request_generation_tokens", "Tokens made for a request.", self.answer_tokens),
-        )
-        for name, help, histogram in histograms:
-            yield name, "histogram", help, list(histogram.lines("\0", model))
+        states = [
+            f'\0{{{model},sleep_state="{state}"}} {int(level == self.sleep_level)}'
+            for level, state in enumerate(_SLEEP_STATES)
+        ]
+        yield "engine_sleep_state", "gauge", "1 for the state that holds.", states
+        stats = self.stats
+        iterations = self.histograms["iteration_tokens_total"]
+        iterations.take_over(stats.step_tokens, stats.step_tokens_sum)
+        for name, (_, help) in _HISTOGRAMS.items():
+            yield name, "histogram", help, list(self.histograms[name].lines("\0", model))
         if self.loaded:
             sizes = f'block_size="{self.loaded.block_size}"'
             sizes += f',num_gpu_blocks="{self.loaded.num_kv_blocks}"'
             yield "cache_config_info", "gauge", "The KV cache's size.", [f"\0{{{model},{sizes}}} 1"]
 
-
-def _labelled(
-    name: str, kind: str, label: str, values: Mapping[str, float], model: str
-) -> list[str]:
-    full = PREFIX + name
-    series = [f'{full}{{{model},{label}="{key}"}} {value}' for key, value in values.items()]
-    return [f"# TYPE {full} {kind}", *series]
+    def _scalars(self) -> tuple[tuple[str, str, str, float], ...]:
+        """Name, kind, help and value of what has one value."""
+        stats = self.stats
+        usage = stats.kv_blocks_used / stats.kv_blocks_total if stats.kv_blocks_total else 0.0
+        rejected = sum(self.refused.get(code, 0) for code in _REJECTED)
+        return (
+            ("num_requests_running", "gauge", "Sequences computed in the steps.", stats.running),
+            ("num_requests_waiting", "gauge", "Sequences that wait for a place.", stats.waiting),
+            ("kv_cache_usage_perc", "gauge", "Used part of the KV cache, 0 to 1.", usage),
+            ("num_preemptions_total", "counter", "Sequences put back.", stats.preemptions),
+            ("prompt_tokens_total", "counter", "Prompt tokens computed.", stats.prompt_tokens),
+            ("generation_tokens_total", "counter", "Tokens made.", stats.generated_tokens),
+            ("prefix_cache_queries_total", "counter", "Prompt tokens asked.", stats.prefix_queries),
+            ("prefix_cache_hits_total", "counter", "Prompt tokens reused.", stats.prefix_hits),
+            ("corrupted_requests_total", "counter", "Sequences with NaN scores.", self.corrupted),
+            ("admission_rejections_total", "counter", "Requests refused as too many.", rejected),
+        )
 
 
 def _escape(text: str) -> str:

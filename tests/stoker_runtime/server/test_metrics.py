@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stoker_runtime.server.generation import Choice, Generation, TextRules
 from stoker_runtime.server.metrics import Metrics, process_start
-from stoker_runtime.wire import Loaded, Output, Stats
+from stoker_runtime.wire import NOT_FINITE, Loaded, Output, Stats
 
 
 class Letters:
@@ -35,16 +37,21 @@ def samples(metrics: Metrics) -> dict[str, float]:
 
 
 async def test_the_page_parses_and_holds_what_was_counted() -> None:
-    metrics = Metrics('a "name"\\', Stats(2, 3, 16, 64, 5, 600, 700))
+    metrics = Metrics(
+        'a "name"\\', Stats(2, 3, 16, 64, 5, 600, 700, 10, 4, 3, 30, (0, 1, 2, *[0] * 11))
+    )
     metrics.loaded = Loaded(4, 256, 64, 16, 320, (2,))
     choice = Choice(0, Letters(), TextRules())
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    generation = Generation([choice], 100.0, done, prompt_tokens=10)
+    generation = Generation([choice], 100.0, done, prompt_tokens=10, max_tokens=50)
     for now in (100.05, 100.06, 100.08):
-        choice.feed(Output("1", [97], "length" if now > 100.07 else None, 4))
+        choice.feed(Output("1", [97], "length" if now > 100.07 else None, 4, queued_s=0.01))
         metrics.observe_step(generation, now)
     metrics.observe_end(generation, 100.1)
     metrics.count_refusal("full")
+    metrics.count_error(NOT_FINITE)
+    metrics.count_error("something else")
+    metrics.sleep_level = 2
     found = samples(metrics)
     for prefix in ("stoker_runtime_", "vllm:"):
         assert found[f"{prefix}num_requests_running{{}}"] == 2
@@ -58,16 +65,47 @@ async def test_the_page_parses_and_holds_what_was_counted() -> None:
         assert found[f"{prefix}time_to_first_token_seconds_bucket{{le=0.06}}"] == 1
         assert found[f"{prefix}inter_token_latency_seconds_count{{}}"] == 2
         assert found[f"{prefix}request_generation_tokens_sum{{}}"] == 3
+        assert found[f"{prefix}iteration_tokens_total_bucket{{le=16}}"] == 3
+        assert found[f"{prefix}iteration_tokens_total_sum{{}}"] == 30
+        assert found[f"{prefix}request_queue_time_seconds_sum{{}}"] == pytest.approx(0.01)
+        assert found[f"{prefix}request_decode_time_seconds_sum{{}}"] == pytest.approx(0.03)
+        each_s = found[f"{prefix}request_time_per_output_token_seconds_sum{{}}"]
+        assert each_s == pytest.approx(0.015)
+        assert found[f"{prefix}request_params_max_tokens_sum{{}}"] == 50
+        assert found[f"{prefix}corrupted_requests_total{{}}"] == 1
+        assert found[f"{prefix}admission_rejections_total{{}}"] == 1
+        assert found[f"{prefix}engine_sleep_state{{sleep_state=awake}}"] == 0
+        assert found[f"{prefix}engine_sleep_state{{sleep_state=discard_all}}"] == 1
         assert found[f"{prefix}cache_config_info{{block_size=16,num_gpu_blocks=64}}"] == 1
     assert found["stoker_runtime_startup_phase_seconds{phase=weights}"] == 1.5
     assert found["stoker_runtime_refusals_total{code=full}"] == 1
     assert found["stoker_runtime_slots{}"] == 4
 
 
+def test_every_series_says_what_it_is() -> None:
+    metrics = Metrics("m", loaded=Loaded(4, 256, 64, 16, 320, (2,)))
+    metrics.count_refusal("full")
+    page = metrics.render({"slots": 1.0, "new": 2.0}, {"weights": 1.0}).decode().splitlines()
+    helps = {line.split()[2] for line in page if line.startswith("# HELP ")}
+    types = {line.split()[2] for line in page if line.startswith("# TYPE ")}
+    series = {line.partition("{")[0] for line in page if not line.startswith("#")}
+    families = {re.sub("_(bucket|sum|count)$", "", name) for name in series}
+    assert helps == types == families
+
+
+def test_a_generation_that_got_no_token_has_no_token_times() -> None:
+    metrics = Metrics("m")
+    choice = Choice(0, Letters(), TextRules())
+    metrics.observe_end(Generation([choice], 1.0, None), 2.0)  # type: ignore[arg-type]
+    page = metrics.render({}, {}).decode()
+    assert 'vllm:request_decode_time_seconds_count{model_name="m"} 0' in page
+    assert 'vllm:request_success_total{model_name="m",finished_reason="abort"} 1' in page
+
+
 def test_buckets_are_cumulative_and_end_with_all() -> None:
     metrics = Metrics('a "name"\\')
     for value in (0.0005, 0.3, 99999.0):
-        metrics.time_to_first_token_s.observe(value)
+        metrics.histograms["time_to_first_token_seconds"].observe(value)
     buckets = [
         value
         for name, value in samples(metrics).items()
