@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from stoker_cli.bench.command import bench
 from stoker_cli.chat import chat
 from stoker_cli.why import why
 
@@ -16,6 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
+app.command()(bench)
 app.command()(chat)
 app.command()(why)
 

@@ -1,0 +1,1 @@
+"""`stoker bench`: a load generator for any server that speaks OpenAI's chat API."""

@@ -1,0 +1,92 @@
+"""`stoker bench URL [URL]`: from the options to the run, and from the results to an exit code.
+
+Knows which options go together and their defaults; does not know how requests are sent, measured
+or drawn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+
+import typer
+
+from stoker_cli.bench import options, report
+from stoker_cli.bench.client import ServerUnusable, Target, complete_url
+from stoker_cli.bench.measure import Goals
+from stoker_cli.bench.plan import Plan
+from stoker_cli.bench.screen import Screen
+from stoker_cli.bench.session import Session
+
+_CONCURRENCY = 8
+_DURATION_S = 30.0
+_INTERRUPTED = 130
+
+
+def bench(
+    urls: options.Urls,
+    model: options.Model = "",
+    workload: options.WorkloadName = "short",
+    rate: options.Rate = None,
+    burstiness: options.Burstiness = 1.0,
+    concurrency: options.Concurrency = None,
+    requests: options.Requests = None,
+    duration: options.Duration = None,
+    trace: options.Trace = None,
+    speed: options.Speed = 1.0,
+    seed: options.Seed = 0,
+    run_id: options.RunId = "",
+    ttft_goal: options.TtftGoal = 2.0,
+    tpot_goal: options.TpotGoal = 0.05,
+    rounds: options.Rounds = 1,
+    warmup: options.Warmup = 4,
+    ignore_eos: options.IgnoreEos = False,
+    timeout: options.Timeout = 600.0,
+    api_key: options.ApiKey = "",
+    json_file: options.JsonFile = None,
+) -> None:
+    """Load an OpenAI server, or two by turns; tell latencies, throughput and goodput."""
+    try:
+        plan = Plan(
+            workload=options.read_workload(workload),
+            goals=Goals(ttft_goal, tpot_goal),
+            seed=seed,
+            rate=rate,
+            burstiness=burstiness,
+            concurrency=concurrency or (None if rate or trace else _CONCURRENCY),
+            num_requests=requests,
+            duration_s=duration or (None if requests or trace else _DURATION_S),
+            trace=options.read_rows(trace),
+            speed=speed,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    targets = [Target(complete_url(url), model, api_key, ignore_eos, timeout) for url in urls]
+    run_id = run_id or secrets.token_hex(4)
+    session = Session(targets, plan, run_id)
+    code = _run(session, rounds, warmup)
+    if json_file:
+        document = report.build_document(plan, run_id, session.results)
+        json_file.write_text(json.dumps(document, indent=1) + "\n")
+    raise typer.Exit(code)
+
+
+def _run(session: Session, rounds: int, warmup: int) -> int:
+    """Measure and print; the exit code. Ctrl-C prints what was measured until then."""
+    if len(session.targets) > 2:
+        raise typer.BadParameter("one URL is measured and two are compared, not more")
+    code = 0
+    with Screen(session.plan, rounds * len(session.targets)) as screen:
+        session.watcher = screen
+        try:
+            asyncio.run(session.run(rounds, warmup))
+        except KeyboardInterrupt:
+            code = _INTERRUPTED
+        except ServerUnusable as error:
+            typer.secho(str(error), fg="red", err=True)
+            code = 1
+    if len(session.targets) == 2:
+        screen.show_ratios(session.results)
+    is_vain = not any(result.summary.num_ok for result in session.results)
+    return code or int(is_vain)

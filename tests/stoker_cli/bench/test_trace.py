@@ -1,0 +1,77 @@
+"""Traces in the three published forms, and files that are none of them."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stoker_cli.bench.trace import Row, TraceInvalid, parse_trace, read_trace
+
+PLAIN = "arrival_s,input_tokens,output_tokens\n3.500,12,7\n1.250,40,1\n"
+AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
+2023-11-16 23:59:59.9000000,374,44
+2023-11-17 00:00:00.1500000,396,109
+"""
+MOONCAKE = """{"timestamp": 27000, "input_length": 6955, "output_length": 52, "hash_ids": [46, 47]}
+{"timestamp": 30500, "input_length": 6472, "output_length": 0, "hash_ids": [46]}
+"""
+
+
+def test_reads_a_table_and_sorts_it_by_arrival() -> None:
+    assert parse_trace(PLAIN) == [Row(0.0, 40, 1), Row(2.25, 12, 7)]
+
+
+def test_reads_the_azure_form_over_midnight() -> None:
+    first, second = parse_trace(AZURE)
+    assert first == Row(0.0, 374, 44)
+    assert second.at_s == pytest.approx(0.25)
+    assert (second.input_tokens, second.output_tokens) == (396, 109)
+
+
+def test_reads_the_mooncake_form_with_its_blocks() -> None:
+    assert parse_trace(MOONCAKE) == [Row(0.0, 6955, 52, (46, 47)), Row(3.5, 6472, 1, (46,))]
+
+
+def test_reads_files_compressed_or_not(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "t.csv", tmp_path / "t.csv.gz"
+    plain.write_text(PLAIN)
+    packed.write_bytes(gzip.compress(PLAIN.encode()))
+    assert read_trace(plain) == read_trace(packed) == parse_trace(PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "empty"),
+        (PLAIN.splitlines()[0], "no requests"),
+        ("a,b\n1,2\n", "unknown columns a, b"),
+        ("arrival_s,input_tokens,output_tokens\n1,2\n", "request 1 of the trace"),
+        ("arrival_s,input_tokens,output_tokens\n1,2,3\nx,2,3\n", "request 2 of the trace"),
+        ("arrival_s,input_tokens,output_tokens\nnan,2,3\n", "impossible numbers"),
+        ("arrival_s,input_tokens,output_tokens\n1,0,3\n", "impossible numbers"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,2\n", "request 1 of the trace"),
+        ('{"timestamp": 1}\n', "request 1 of the trace"),
+        ('{"timestamp": 1, \n', "request 1 of the trace"),
+    ],
+)
+def test_other_files_are_refused_by_line(text: str, words: str) -> None:
+    with pytest.raises(TraceInvalid, match=words):
+        parse_trace(text)
+
+
+@given(st.text() | st.text().map(lambda text: PLAIN + text) | st.text().map("{{{}".format))
+def test_no_text_breaks_the_reader(text: str) -> None:
+    try:
+        rows = parse_trace(text)
+    except TraceInvalid:
+        return
+    assert rows[0].at_s == 0
+
+
+def test_damaged_archives_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(gzip.compress(PLAIN.encode())[:-9])
+    with pytest.raises(TraceInvalid, match=r"t\.csv\.gz"):
+        read_trace(path)
