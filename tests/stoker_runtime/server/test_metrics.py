@@ -36,6 +36,33 @@ def samples(metrics: Metrics) -> dict[str, float]:
     return found
 
 
+EXPECTED = {
+    "num_requests_running{}": 2,
+    "num_requests_waiting{}": 3,
+    "kv_cache_usage_perc{}": 0.25,
+    "generation_tokens_total{}": 700,
+    "prefix_cache_hits_total{}": 4,
+    "prefix_cache_queries_total{}": 10,
+    "request_success_total{finished_reason=length}": 1,
+    "time_to_first_token_seconds_bucket{le=0.04}": 0,
+    "time_to_first_token_seconds_bucket{le=0.06}": 1,
+    "inter_token_latency_seconds_count{}": 2,
+    "request_generation_tokens_sum{}": 3,
+    "iteration_tokens_total_bucket{le=16}": 3,
+    "iteration_tokens_total_sum{}": 30,
+    "request_queue_time_seconds_sum{}": pytest.approx(0.01),
+    "request_decode_time_seconds_sum{}": pytest.approx(0.03),
+    "request_time_per_output_token_seconds_sum{}": pytest.approx(0.015),
+    "request_params_max_tokens_sum{}": 50,
+    "corrupted_requests_total{}": 1,
+    "admission_rejections_total{}": 1,
+    "engine_sleep_state{sleep_state=awake}": 0,
+    "engine_sleep_state{sleep_state=discard_all}": 1,
+    "cache_config_info{block_size=16,num_gpu_blocks=64}": 1,
+}
+"""Series under both prefixes."""
+
+
 async def test_the_page_parses_and_holds_what_was_counted() -> None:
     metrics = Metrics(
         'a "name"\\', Stats(2, 3, 16, 64, 5, 600, 700, 10, 4, 3, 30, (0, 1, 2, *[0] * 11))
@@ -54,29 +81,7 @@ async def test_the_page_parses_and_holds_what_was_counted() -> None:
     metrics.sleep_level = 2
     found = samples(metrics)
     for prefix in ("stoker_runtime_", "vllm:"):
-        assert found[f"{prefix}num_requests_running{{}}"] == 2
-        assert found[f"{prefix}num_requests_waiting{{}}"] == 3
-        assert found[f"{prefix}kv_cache_usage_perc{{}}"] == 0.25
-        assert found[f"{prefix}generation_tokens_total{{}}"] == 700
-        assert found[f"{prefix}prefix_cache_hits_total{{}}"] == 4
-        assert found[f"{prefix}prefix_cache_queries_total{{}}"] == 10
-        assert found[f"{prefix}request_success_total{{finished_reason=length}}"] == 1
-        assert found[f"{prefix}time_to_first_token_seconds_bucket{{le=0.04}}"] == 0
-        assert found[f"{prefix}time_to_first_token_seconds_bucket{{le=0.06}}"] == 1
-        assert found[f"{prefix}inter_token_latency_seconds_count{{}}"] == 2
-        assert found[f"{prefix}request_generation_tokens_sum{{}}"] == 3
-        assert found[f"{prefix}iteration_tokens_total_bucket{{le=16}}"] == 3
-        assert found[f"{prefix}iteration_tokens_total_sum{{}}"] == 30
-        assert found[f"{prefix}request_queue_time_seconds_sum{{}}"] == pytest.approx(0.01)
-        assert found[f"{prefix}request_decode_time_seconds_sum{{}}"] == pytest.approx(0.03)
-        each_s = found[f"{prefix}request_time_per_output_token_seconds_sum{{}}"]
-        assert each_s == pytest.approx(0.015)
-        assert found[f"{prefix}request_params_max_tokens_sum{{}}"] == 50
-        assert found[f"{prefix}corrupted_requests_total{{}}"] == 1
-        assert found[f"{prefix}admission_rejections_total{{}}"] == 1
-        assert found[f"{prefix}engine_sleep_state{{sleep_state=awake}}"] == 0
-        assert found[f"{prefix}engine_sleep_state{{sleep_state=discard_all}}"] == 1
-        assert found[f"{prefix}cache_config_info{{block_size=16,num_gpu_blocks=64}}"] == 1
+        assert {name: found[prefix + name] for name in EXPECTED} == EXPECTED
     assert found["stoker_runtime_startup_phase_seconds{phase=weights}"] == 1.5
     assert found["stoker_runtime_refusals_total{code=full}"] == 1
     assert found["stoker_runtime_slots{}"] == 4
