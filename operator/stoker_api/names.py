@@ -55,6 +55,11 @@ def token_secret_name(deployment: str) -> str:
     return f"{deployment}-runtime"
 
 
+def network_policy_name(deployment: str) -> str:
+    """The NetworkPolicy that closes a deployment's pods to all but the gateway."""
+    return f"{deployment}-runtime"
+
+
 def headless_service_name(deployment: str) -> str:
     """The Service that lists a deployment's pods."""
     return f"{deployment}-pods"

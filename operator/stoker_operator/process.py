@@ -18,6 +18,7 @@ import kopf
 from stoker_api import names
 from stoker_api.demand import Announcement
 from stoker_api.tokens import derive_token
+from stoker_operator.build.network_policy import Release
 from stoker_operator.build.pod import PodSettings
 from stoker_operator.cluster.client import KubeCluster, connect
 from stoker_operator.cluster.demand import DemandListener, DemandStreams
@@ -54,7 +55,7 @@ class Process:
         self._stop = asyncio.Event()
         key = settings.internal_key
         host = f"{settings.gateway_host}.{settings.cluster_domain}"
-        children = Children(cluster, self._snapshot, key, host)
+        children = Children(cluster, self._snapshot, key, host, _closed_to(settings))
         self._world = World(
             cluster=cluster,
             snapshot=self._snapshot,
@@ -218,6 +219,10 @@ def _pod_settings(settings: Settings, address: str = "") -> PodSettings:
         announce_url=f"http://{host}:{names.INTERNAL_PORT}{names.ANNOUNCE_PATH}",
         with_token=settings.internal_key_file is not None,
     )
+
+
+def _closed_to(settings: Settings) -> Release | None:
+    return Release(settings.namespace, settings.release) if settings.network_policies else None
 
 
 def _gateway_selector(settings: Settings) -> str:

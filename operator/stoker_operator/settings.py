@@ -47,6 +47,8 @@ class Settings(BaseModel):
     """Image of runtime pods with GPUs."""
     runtime_image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     """When nodes pull the runtime image."""
+    network_policies: bool = False
+    """Whether runtime pods get a NetworkPolicy that leaves them only the gateway."""
     drain_deadline_s: Annotated[int, Field(ge=1)] = 600
     """A pod that is scaled down may take this long to finish its requests."""
     demand_lease_s: Positive = 10

@@ -1,4 +1,4 @@
-"""Secret and Services of a deployment, made when it appears and kept as they should be.
+"""Secret, NetworkPolicy and Services of a deployment, made when it appears and kept in order.
 
 Knows when a write is needed; does not know what is in them (`build` does). Never overwrites what
 somebody else made under the same name.
@@ -13,6 +13,7 @@ from typing import Any
 from stoker_api.names import runtime_purpose
 from stoker_api.tokens import derive_token
 from stoker_api.v1alpha1 import LLMDeployment
+from stoker_operator.build.network_policy import Release, build_network_policy
 from stoker_operator.build.secret import build_token_secret
 from stoker_operator.build.service import build_client_service, build_headless_service
 from stoker_operator.cluster.client import Cluster
@@ -27,29 +28,38 @@ class Children:
     """What each deployment has beside pods."""
 
     def __init__(
-        self, cluster: Cluster, snapshot: Snapshot, key: bytes | None, gateway_host: str
+        self,
+        cluster: Cluster,
+        snapshot: Snapshot,
+        key: bytes | None,
+        gateway_host: str,
+        closed_to: Release | None = None,
     ) -> None:
         self._cluster = cluster
         self._snapshot = snapshot
         self._key = key
         self._gateway_host = gateway_host
-        self._secrets: dict[str, str] = {}
+        self._closed_to = closed_to
+        self._guarded: dict[str, str] = {}
         self._tried: set[str] = set()
 
     def forget(self, deployment: str) -> None:
         """The deployment is gone, or its children may have been tampered with."""
-        self._secrets.pop(deployment, None)
+        self._guarded.pop(deployment, None)
         self._tried = {name for name in self._tried if not name.startswith(f"{deployment}#")}
 
-    async def apply_secret(self, deployment: LLMDeployment) -> None:
-        """Write the pods' token once per process: the operator may not read Secrets."""
+    async def apply_guards(self, deployment: LLMDeployment) -> None:
+        """Write what pods must not run without, once per process: none of it may be read."""
         uid = deployment.metadata.uid
-        if self._key is None or self._secrets.get(deployment.key) == uid:
+        if self._guarded.get(deployment.key) == uid:
             return
-        purpose = runtime_purpose(deployment.metadata.namespace, deployment.metadata.name)
-        token = derive_token(self._key, purpose)
-        await self._cluster.apply(build_token_secret(deployment, token))
-        self._secrets[deployment.key] = uid
+        if self._key is not None:
+            purpose = runtime_purpose(deployment.metadata.namespace, deployment.metadata.name)
+            token = derive_token(self._key, purpose)
+            await self._cluster.apply(build_token_secret(deployment, token))
+        if self._closed_to is not None:
+            await self._cluster.apply(build_network_policy(deployment, self._closed_to))
+        self._guarded[deployment.key] = uid
 
     async def apply_services(self, deployment: LLMDeployment, now: float) -> None:
         """Make both Services, or mend them."""

@@ -179,7 +179,7 @@ class DeploymentReconciler:
         held_off = now < memory.rejected_until and memory.rejected_generation == generation
         try:
             if not held_off:
-                await self._world.children.apply_secret(deployment)
+                await self._world.children.apply_guards(deployment)
                 await asyncio.gather(*(self._create_pod(deployment, order) for order in orders))
                 memory.rejection = None
         except Rejected as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 from stoker_api.tokens import derive_token
+from stoker_operator.build.network_policy import Release
 from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.handlers.children import Children, contains
 from support.builders import make_llm
@@ -21,28 +22,37 @@ def _children(key: bytes | None = b"key") -> tuple[Children, FakeCluster, Snapsh
 
 async def test_the_token_is_the_one_that_gateways_derive() -> None:
     children, cluster, _ = _children()
-    await children.apply_secret(LLM)
+    await children.apply_guards(LLM)
     data = cluster.objects["Secret", "ns/chat-runtime"]["data"]["token"]
     assert base64.b64decode(data).decode() == derive_token(b"key", "runtime/ns/chat")
 
 
 async def test_the_secret_is_written_once_per_process_and_object() -> None:
     children, cluster, _ = _children()
-    await children.apply_secret(LLM)
-    await children.apply_secret(LLM)
+    await children.apply_guards(LLM)
+    await children.apply_guards(LLM)
     assert len(cluster.writes) == 1
     remade = LLM.model_copy(update={"metadata": LLM.metadata.model_copy(update={"uid": "another"})})
-    await children.apply_secret(remade)
+    await children.apply_guards(remade)
     assert len(cluster.writes) == 2
     children.forget("ns/chat")
-    await children.apply_secret(remade)
+    await children.apply_guards(remade)
     assert len(cluster.writes) == 3
 
 
 async def test_without_an_internal_key_there_is_no_secret() -> None:
     children, cluster, _ = _children(key=None)
-    await children.apply_secret(LLM)
+    await children.apply_guards(LLM)
     assert cluster.writes == []
+
+
+async def test_pods_are_closed_to_all_but_the_release_when_that_is_wanted() -> None:
+    cluster = FakeCluster()
+    children = Children(cluster, Snapshot(), b"key", HOST, Release("stoker-system", "stoker"))
+    await children.apply_guards(LLM)
+    await children.apply_guards(LLM)
+    kinds = [kind for _, kind, _ in cluster.writes]
+    assert kinds == ["Secret", "NetworkPolicy"]
 
 
 async def test_services_are_made_once_and_mended() -> None:
