@@ -46,6 +46,17 @@ def _check_status_of_the_wake(release: Release) -> None:
     assert scaling["message"]
 
 
+def test_pods_of_a_model_are_closed_by_a_policy_that_goes_with_it(release: Release) -> None:
+    """The local node's network does not enforce it; that it may be written, and is collected."""
+    with release.deployed("closed", specs.tiny_chat()):
+        policy = release.kubectl.get("networkpolicy", "closed-runtime")
+        assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    deadline = time.monotonic() + 30
+    while release.kubectl.get("networkpolicy")["items"]:
+        assert time.monotonic() < deadline, "the policy outlives its deployment"
+        time.sleep(0.2)
+
+
 def test_sleeping_models_are_listed_and_unknown_ones_refused(release: Release) -> None:
     with release.deployed("listed", specs.tiny_chat()):
         client = release.asker("listed").client

@@ -37,6 +37,7 @@ def install(kubectl: Kubectl, helm: Path, images: Images) -> None:
     values = {
         "image": {"repository": repository, "tag": tag},
         "runtime": {"image": {"cpu": images.runtime}},
+        "networkPolicies": {"enabled": True},
     }
     command = [str(helm), "upgrade", "--install", "stoker", str(CHART), "-n", NAMESPACE]
     command += ["--create-namespace", "--wait", "--timeout", "180s", "--values", "-"]
