@@ -25,12 +25,18 @@ from stoker_runtime.wire import (
     Failed,
     Generate,
     Heartbeat,
+    Load,
     Loaded,
+    LoadPath,
     Output,
     Outputs,
     Phase,
+    Settled,
+    Sleep,
     Stats,
     TokenLogprob,
+    Unload,
+    Wake,
     send,
 )
 
@@ -42,6 +48,8 @@ class Script(msgspec.Struct):
     """Before the model is loaded."""
     step_s: float = 0.0
     """A step's length."""
+    stuck_s: float = 0.0
+    """How long it says that its step has taken."""
     crash_after: int = -1
     """Exit in this step; -1 never."""
     fail: str = ""
@@ -69,6 +77,16 @@ class FakeEngine:
 
     def run(self) -> None:
         """Load, then step until the other end closes."""
+        if "--model" in sys.argv:
+            self.load("fresh")
+        else:
+            send(self.sock, Settled())
+        while self.read():
+            if self.running:
+                self.step()
+
+    def load(self, path: LoadPath) -> None:
+        """Say what an engine says while it loads."""
         script = self.script
         time.sleep(script.load_s)
         for name in ("imports", "weights", "firstToken"):
@@ -77,15 +95,12 @@ class FakeEngine:
             send(self.sock, Failed(script.fail, "remove `fail` from the script"))
         else:
             sizes = (script.slots, script.max_model_len, 64, 16, script.vocab_size)
-            send(self.sock, Loaded(*sizes, (2,)))
-        while self.read():
-            if self.running:
-                self.step()
+            send(self.sock, Loaded(*sizes, (2,), path))
 
     def read(self) -> bool:
         """Take messages; wait for one when there is nothing to do."""
         ready, _, _ = select.select([self.sock], [], [], 0 if self.running else 1.0)
-        send(self.sock, Heartbeat(time.time()))
+        send(self.sock, Heartbeat(time.time(), self.script.stuck_s))
         if not ready:
             return True
         data = self.sock.recv(1 << 20)
@@ -96,6 +111,10 @@ class FakeEngine:
                 case Abort():
                     for id in message.ids:
                         self.running.pop(id, None)
+                case Load() | Wake():
+                    self.load("warm")
+                case Unload() | Sleep():
+                    send(self.sock, Settled())
                 case _:
                     return False
         self.report()

@@ -76,19 +76,32 @@ class RuntimeServer:
         admin: bool = False,
     ) -> Answer:
         """One request on a connection of its own; a dict goes as JSON."""
+        connection = self.open(method, path, body, headers=headers, admin=admin)
+        try:
+            response = connection.getresponse()
+            found = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, found, response.read())
+        finally:
+            connection.close()
+
+    def open(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: dict[str, str] | None = None,
+        admin: bool = False,
+    ) -> http.client.HTTPConnection:
+        """Send a request and do not wait for its answer."""
         data = json.dumps(body).encode() if isinstance(body, dict) else body
         extra = {"content-type": "application/json"} if data is not None else {}
         if self.key:
             extra["authorization"] = f"Bearer {self.key}"
         port = self.admin_port if admin else self.port
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        try:
-            connection.request(method, path, data, extra | (headers or {}))
-            response = connection.getresponse()
-            found = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, found, response.read())
-        finally:
-            connection.close()
+        connection.request(method, path, data, extra | (headers or {}))
+        return connection
 
     def raw(self, data: bytes, *, seconds: float = 30) -> bytes:
         """Send bytes and read until the server closes."""
@@ -115,6 +128,28 @@ class RuntimeServer:
             return answer if answer.status == status else None
 
         return wait_until(asked, seconds)
+
+    @property
+    def engine_pid(self) -> int:
+        """The engine process: the only child of the server."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return int(children.read_text().split()[0])
+
+    def cpu_s(self) -> float:
+        """Processor time that both processes have used so far."""
+        used = 0
+        for pid in (self.process.pid, self.engine_pid):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            used += int(fields[11]) + int(fields[12])
+        return used / os.sysconf("SC_CLK_TCK")
+
+    def order(self, path: str, body: Any = None) -> Answer:
+        """One request to the admin port."""
+        return self.request("POST", path, body, admin=True)
+
+    def state(self) -> Any:
+        """Where the pod stands."""
+        return self.request("GET", "/state", admin=True).json
 
     def terminate(self) -> None:
         """SIGTERM: drain."""
@@ -143,21 +178,24 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def run_server(
-    model: Path,
+    model: Path | None,
     log: Path,
     *flags: str,
     script: fake_engine.Script | None = None,
     environ: dict[str, str] | None = None,
 ) -> Iterator[RuntimeServer]:
-    """Start a server, with the scripted engine if there is a script; kill it in the end."""
+    """Start a server, with the scripted engine if there is a script; kill it in the end.
+
+    Without a model it is a standby.
+    """
     port, admin_port = free_ports(2)
     command = [sys.executable, "-m", "stoker_runtime", "serve"]
     env = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
     if script is not None:
         command = [sys.executable, fake_engine.__file__, "serve"]
         env["FAKE_ENGINE"] = fake_engine.dump(script)
-    command += ["--model", str(model), "--served-name", MODEL, "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--admin-port", str(admin_port), *flags]
+    command += ["--model", str(model), "--served-name", MODEL] if model else []
+    command += ["--host", "127.0.0.1", "--port", str(port), "--admin-port", str(admin_port), *flags]
     env |= environ or {}
     with log.open("wb") as file:
         process = subprocess.Popen(command, env=env, stderr=file, stdout=file, cwd=log.parent)

@@ -37,8 +37,8 @@ class Target:
 
 
 def read_target(config: Config) -> Target | None:
-    """The target that the operator set in the environment; None when started by hand."""
-    if not config.announce_url:
+    """The target that the operator set; None when started by hand, or while there is no model."""
+    if not config.announce_url or config.is_standby:
         return None
     url = urlsplit(config.announce_url)
     host = f"[{config.pod_ip}]" if ":" in config.pod_ip else config.pod_ip
@@ -54,9 +54,9 @@ def read_target(config: Config) -> Target | None:
 class Announcer:
     """Sends the newest state until the gateway took it."""
 
-    def __init__(self, target: Target, lifecycle: Lifecycle) -> None:
-        """Announce `lifecycle` to `target`."""
-        self._target = target
+    def __init__(self, target: Target | None, lifecycle: Lifecycle) -> None:
+        """Announce `lifecycle` to `target`, which changes with the model; None: to nobody."""
+        self.target = target
         self._lifecycle = lifecycle
         self._news = asyncio.Event()
         self._heard = asyncio.Event()
@@ -83,7 +83,7 @@ class Announcer:
     async def _deliver(self) -> None:
         """Retry until it is heard, or until there is something newer to say."""
         pause_s = _FIRST_RETRY_S
-        while not await self._post():
+        while self.target and not await self._post(self.target):
             try:
                 await asyncio.wait_for(self._news.wait(), pause_s)
             except TimeoutError:
@@ -93,10 +93,10 @@ class Announcer:
         if not self._news.is_set():
             self._heard.set()
 
-    async def _post(self) -> bool:
+    async def _post(self, target: Target) -> bool:
         try:
             async with asyncio.timeout(_ANSWER_S):
-                status = await self._exchange(self.render())
+                status = await _exchange(target, self.render(target))
         except (OSError, TimeoutError, ValueError, IndexError) as error:
             log.debug("announcement not delivered: %r", error)
             return False
@@ -104,13 +104,16 @@ class Announcer:
             log.warning("announcement answered with %s", status)
         return status == _DONE
 
-    def render(self) -> bytes:
-        """The announcement as JSON; its fields are those of the gateway's `Announcement`."""
+    def render(self, target: Target) -> bytes:
+        """The announcement as JSON; its fields are those of the gateway's `Announcement`.
+
+        One who sleeps is announced as one who loads: both take no requests now and will later.
+        """
         state = self._lifecycle
         return msgspec.json.encode(
-            self._target.identity
+            target.identity
             | {
-                "phase": state.phase,
+                "phase": "Loading" if state.phase == "Asleep" else state.phase,
                 "slots": state.slots,
                 "reason": state.reason,
                 "message": state.message,
@@ -118,21 +121,21 @@ class Announcer:
             }
         )
 
-    async def _exchange(self, body: bytes) -> int:
-        """One POST over a connection of its own; the status of the answer."""
-        target = self._target
-        head = (
-            f"POST {target.path} HTTP/1.1\r\n"
-            f"host: {target.host}:{target.port}\r\n"
-            f"authorization: Bearer {target.token}\r\n"
-            "content-type: application/json\r\n"
-            f"content-length: {len(body)}\r\n"
-            "connection: close\r\n\r\n"
-        )
-        reader, writer = await asyncio.open_connection(target.host, target.port)
-        try:
-            writer.write(head.encode("latin-1") + body)
-            line = await reader.readline()
-            return int(line.split()[1])
-        finally:
-            writer.close()
+
+async def _exchange(target: Target, body: bytes) -> int:
+    """One POST over a connection of its own; the status of the answer."""
+    head = (
+        f"POST {target.path} HTTP/1.1\r\n"
+        f"host: {target.host}:{target.port}\r\n"
+        f"authorization: Bearer {target.token}\r\n"
+        "content-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n"
+        "connection: close\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection(target.host, target.port)
+    try:
+        writer.write(head.encode("latin-1") + body)
+        line = await reader.readline()
+        return int(line.split()[1])
+    finally:
+        writer.close()

@@ -7,6 +7,7 @@ connections. Deny by default: a path that is not listed as open needs the key.
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -14,12 +15,15 @@ from urllib.parse import unquote
 import msgspec
 
 from stoker_runtime.server import refusal
+from stoker_runtime.server.admin import Admin
 from stoker_runtime.server.exchange import Exchange, Request
 from stoker_runtime.server.metrics import CONTENT_TYPE
 from stoker_runtime.server.openai import read_chat, read_completion
 from stoker_runtime.server.refusal import Refusal
 from stoker_runtime.server.service import Service
 from stoker_runtime.server.tokens import answer_detokenize, answer_tokenize
+
+log = logging.getLogger(__name__)
 
 _json = msgspec.json.Encoder().encode
 _MODELS = "/v1/models"
@@ -41,12 +45,16 @@ class Route:
 class App:
     """The routes of one port."""
 
-    def __init__(self, service: Service, routes: dict[str, Route]) -> None:
-        """Serve `routes` of `service`."""
+    def __init__(
+        self, service: Service, routes: dict[str, Route], *, key: str | None = None
+    ) -> None:
+        """Serve `routes` of `service`; without a `key` of its own, for those who have the model's.
+
+        A standby that takes in a model takes its key too; the admin port keeps the standby's.
+        """
         self._service = service
         self._routes = routes
-        key = service.config.token or service.config.api_key
-        self._key = key.encode()
+        self._own_key = key
 
     def screen(self, request: Request) -> Refusal | None:
         """Judge the head alone: key, path, method, media type, room."""
@@ -71,10 +79,12 @@ class App:
         return self._routes.get(path)
 
     def _knows_key(self, request: Request) -> bool:
+        config = self._service.config
+        wanted = config.token or config.api_key if self._own_key is None else self._own_key
         given = request.headers.get("authorization", "").encode("latin-1")
         scheme, _, key = given.partition(b" ")
-        return not self._key or (
-            scheme.lower() == b"bearer" and hmac.compare_digest(key, self._key)
+        return not wanted or (
+            scheme.lower() == b"bearer" and hmac.compare_digest(key, wanted.encode())
         )
 
     def _judge(self, request: Request) -> Refusal | None:
@@ -109,9 +119,18 @@ def public_routes() -> dict[str, Route]:
     }
 
 
-def admin_routes() -> dict[str, Route]:
+def admin_routes(admin: Admin) -> dict[str, Route]:
     """What only the operator asks."""
-    return {"/drain": Route("POST", _drain), **_probe_routes()}
+    return {
+        "/load": Route("POST", admin.load),
+        "/unload": Route("POST", admin.unload),
+        "/sleep": Route("POST", admin.sleep),
+        "/wake_up": Route("POST", admin.wake_up),
+        "/is_sleeping": Route("GET", admin.is_sleeping),
+        "/drain": Route("POST", admin.drain),
+        "/state": Route("GET", admin.state),
+        **_probe_routes(),
+    }
 
 
 def _probe_routes() -> dict[str, Route]:
@@ -131,12 +150,13 @@ async def _completion(service: Service, exchange: Exchange) -> None:
 
 
 async def _models(service: Service, exchange: Exchange) -> None:
-    exchange.send(200, _json({"object": "list", "data": [_describe_model(service)]}))
+    models = [] if service.config.is_standby else [_describe_model(service)]
+    exchange.send(200, _json({"object": "list", "data": models}))
 
 
 async def _model(service: Service, exchange: Exchange) -> None:
     name = unquote(exchange.request.path.removeprefix(f"{_MODELS}/"), errors="replace")
-    if name != service.config.model_name:
+    if service.config.is_standby or name != service.config.model_name:
         raise refusal.model_not_found(name[:200])
     exchange.send(200, _json(_describe_model(service)))
 
@@ -155,12 +175,16 @@ def _describe_model(service: Service) -> dict[str, object]:
 
 async def _health(service: Service, exchange: Exchange) -> None:
     state = service.lifecycle
+    trouble = state.trouble
     body = {
-        "status": "ok" if state.healthy else "unhealthy",
+        "status": "unhealthy" if trouble else "ok",
         "phase": state.phase,
         "engine_heartbeat_age_s": round(state.heartbeat_age_s, 3),
     }
-    exchange.send(200 if state.healthy else 503, _json(body))
+    if trouble:
+        body["trouble"] = trouble
+        log.error("unhealthy: %s", trouble)
+    exchange.send(503 if trouble else 200, _json(body))
 
 
 async def _ready(service: Service, exchange: Exchange) -> None:
@@ -179,7 +203,8 @@ async def _metrics(service: Service, exchange: Exchange) -> None:
         "slots": float(state.slots),
         "sequences_active": float(service.engine.num_active),
         "engine_heartbeat_age_seconds": state.heartbeat_age_s,
-        "process_start_time_seconds": state.ends["container"],
+        "process_start_time_seconds": state.started_at,
+        "resident_bytes": float(sum(one.num_bytes for one in state.residents.values())),
     }
     exchange.send(200, service.metrics.render(own, state.phase_seconds), CONTENT_TYPE)
 
@@ -188,9 +213,3 @@ async def _version(service: Service, exchange: Exchange) -> None:
     from importlib.metadata import version  # not worth its import at every start
 
     exchange.send(200, _json({"version": version("stoker")}))
-
-
-async def _drain(service: Service, exchange: Exchange) -> None:
-    service.lifecycle.drain()
-    body = {"phase": service.lifecycle.phase, "running": service.engine.num_active}
-    exchange.send(202, _json(body))

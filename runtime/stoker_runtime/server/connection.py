@@ -241,6 +241,7 @@ class Connection(asyncio.Protocol):
             http_1_0=self._parser.get_http_version() == "1.0",
             keep_alive=self._parser.should_keep_alive(),
             headers=self._headers,
+            query=self._target.partition(b"?")[2].decode("latin-1"),
         )
 
     def _screen(self, request: Request) -> Refusal | None:

@@ -23,13 +23,19 @@ from stoker_runtime.wire import (
     Failed,
     Generate,
     Heartbeat,
+    Load,
     Loaded,
     Output,
     Outputs,
     Phase,
+    Resident,
+    Settled,
+    Sleep,
     Stats,
     Stop,
     ToEngine,
+    Unload,
+    Wake,
     pack,
 )
 
@@ -48,11 +54,20 @@ class EngineEvents(Protocol):
     def on_failed(self, message: Failed) -> None:
         """The model can't be served."""
 
-    def on_heartbeat(self) -> None:
-        """The loop is alive."""
+    def on_settled(self) -> None:
+        """A standby can take a model in."""
+
+    def on_resident(self, message: Resident) -> None:
+        """A model to preload is in memory, or can't be."""
+
+    def on_heartbeat(self, message: Heartbeat) -> None:
+        """The process is alive."""
 
     def on_lost(self) -> None:
         """The engine process closed its end."""
+
+    def refuse_work(self) -> Refusal | None:
+        """Why nothing may be submitted now, if nothing may."""
 
 
 class EngineClient(asyncio.Protocol):
@@ -67,6 +82,7 @@ class EngineClient(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._answers: dict[str, tuple[Generation, Choice]] = {}
         self._next_id = 0
+        self._asked: asyncio.Future[Loaded | Settled | Failed] | None = None
 
     @property
     def num_active(self) -> int:
@@ -80,7 +96,12 @@ class EngineClient(asyncio.Protocol):
     def submit(
         self, generation: Generation, prompts: Sequence[tuple[list[int], SamplingParams]]
     ) -> None:
-        """Start one sequence per answer. Raises `Refusal` when there is no engine."""
+        """Start one sequence per answer. Raises `Refusal` when there is no engine, or no model.
+
+        The model may have gone since the request was first looked at: nothing was done for it yet.
+        """
+        if why := self._events.refuse_work():
+            raise why
         if self._transport is None:
             raise refusal.engine_crashed()
         for choice, (ids, params) in zip(generation.choices, prompts, strict=True):
@@ -92,6 +113,18 @@ class EngineClient(asyncio.Protocol):
     def release(self, generation: Generation) -> None:
         """Nobody waits for it any more: abort what still runs."""
         self._abort([id for id, (owner, _) in self._answers.items() if owner is generation])
+
+    async def ask(self, order: Load | Unload | Sleep | Wake) -> Loaded | Settled | Failed:
+        """Have the model moved; how that ended. One order at a time."""
+        assert self._asked is None, "the switch lets one order through at a time"
+        if self._transport is None:
+            return Failed("EngineCrashed", "the engine process has ended")
+        self._asked = self._loop.create_future()
+        try:
+            self._send(order)
+            return await self._asked
+        finally:
+            self._asked = None
 
     def stop(self) -> None:
         """Let the engine end."""
@@ -112,6 +145,7 @@ class EngineClient(asyncio.Protocol):
         """The engine is gone, and with it all that ran."""
         self._transport = None
         self._fail_all(refusal.engine_crashed())
+        self._answer(Failed("EngineCrashed", "the engine process ended"))
         self._events.on_lost()
 
     def data_received(self, data: bytes) -> None:
@@ -120,18 +154,37 @@ class EngineClient(asyncio.Protocol):
             match message:
                 case Outputs():
                     self._share_out(message.outputs)
-                case Heartbeat():
-                    self._events.on_heartbeat()
                 case Stats():
                     self._metrics.stats = message
+                case Loaded() | Settled() | Failed():
+                    self._on_outcome(message)
                 case Phase():
                     self._events.on_phase(message)
-                case Loaded():
-                    self._events.on_loaded(message)
-                case Failed():
-                    self._events.on_failed(message)
+                case Resident():
+                    self._events.on_resident(message)
+                case Heartbeat():
+                    self._events.on_heartbeat(message)
 
     # From here on: ours.
+
+    def _on_outcome(self, message: Loaded | Settled | Failed) -> None:
+        """What came of a start or of an order; only what nobody ordered is told as an event."""
+        answered = self._answer(message)
+        match message:
+            case Loaded():
+                self._metrics.loaded = message
+                self._events.on_loaded(message)
+            case Settled() if not answered:
+                self._events.on_settled()
+            case Failed() if not answered:
+                self._events.on_failed(message)
+
+    def _answer(self, message: Loaded | Settled | Failed) -> bool:
+        """Tell whoever asked; false when nobody did."""
+        if self._asked is None or self._asked.done():
+            return False
+        self._asked.set_result(message)
+        return True
 
     def _send(self, message: ToEngine) -> None:
         if self._transport:
@@ -165,6 +218,7 @@ class EngineClient(asyncio.Protocol):
         if output.finish_reason in ("error", "abort"):
             log.error("sequence %s failed: %s", output.id, output.error or output.finish_reason)
             del self._answers[output.id]
+            self._metrics.count_error(output.error)
             self._fail(generation, refusal.from_engine(output.error, output.error_code))
             return
         try:

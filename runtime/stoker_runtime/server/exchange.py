@@ -22,8 +22,10 @@ _PHRASES = {
     404: b"Not Found",
     405: b"Method Not Allowed",
     408: b"Request Timeout",
+    409: b"Conflict",
     413: b"Content Too Large",
     415: b"Unsupported Media Type",
+    422: b"Unprocessable Content",
     429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
@@ -44,6 +46,7 @@ class Request:
     keep_alive: bool
     headers: dict[str, str]
     body: bytearray = field(default_factory=bytearray)
+    query: str = ""
 
 
 class Wire(Protocol):

@@ -20,13 +20,15 @@ import uvloop
 from stoker_runtime.config import Config
 from stoker_runtime.errors import StokerRuntimeError
 from stoker_runtime.logs import configure_logging
+from stoker_runtime.server.admin import Admin
 from stoker_runtime.server.announce import Announcer, read_target
 from stoker_runtime.server.app import App, admin_routes, public_routes
 from stoker_runtime.server.connection import HttpServer, Limits
 from stoker_runtime.server.engine_client import EngineClient
-from stoker_runtime.server.lifecycle import Lifecycle
+from stoker_runtime.server.lifecycle import Lifecycle, Patience
 from stoker_runtime.server.metrics import Metrics, process_start
 from stoker_runtime.server.service import Service
+from stoker_runtime.server.switch import Switch
 from stoker_runtime.server.texts import load_texts
 from stoker_runtime.spawn import EngineProcess
 from stoker_runtime.wire import Failed
@@ -65,32 +67,38 @@ class _Server:
         self._config = start.config
         self._start = start
         log_file = _TERMINATION_LOG if _TERMINATION_LOG.exists() else None
-        self._lifecycle = Lifecycle(process_start(), start.engine.describe_exit, log_file)
+        patience = Patience(self._config.max_silence_s, self._config.max_step_s)
+        self._lifecycle = Lifecycle(process_start(), start.engine.describe_exit, log_file, patience)
+        self._lifecycle.lost = self._on_lost
         self._stop = asyncio.Event()
         self._hurry = False
+        self._code = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self) -> int:
-        """Start all parts, wait for the signal, drain, end."""
+        """Start all parts, wait for the signal or the engine's end, drain, end."""
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._on_signal, signum)
         metrics = Metrics(self._config.model_name)
         engine = EngineClient(self._lifecycle, metrics)
         service = Service(self._config, self._lifecycle, engine, metrics)
+        announcer = self._start_announcing()
+        routes = admin_routes(Admin(Switch(service, announcer)))
+        key = self._config.token or self._config.api_key
         servers = [
             await self._listen(App(service, public_routes()), self._start.public),
-            await self._listen(App(service, admin_routes()), self._start.admin),
+            await self._listen(App(service, routes, key=key), self._start.admin),
         ]
-        announcer = self._start_announcing()
         await engine.connect(self._start.engine.sock)
-        self._tasks.append(loop.create_task(self._load_texts(service)))
+        if not self._config.is_standby:
+            self._tasks.append(loop.create_task(self._load_texts(service)))
         await self._stop.wait()
-        code = await self._drain(engine, servers)
+        await self._drain(engine, servers)
         if announcer:
             await announcer.wait_heard(_LAST_ANNOUNCEMENT_S)
         await self._end(engine, servers)
-        return code
+        return self._code
 
     async def _listen(self, app: App, sock: socket.socket) -> HttpServer:
         server = HttpServer(app, Limits(body_bytes=self._config.max_body_bytes))
@@ -99,10 +107,9 @@ class _Server:
         return server
 
     def _start_announcing(self) -> Announcer | None:
-        target = read_target(self._config)
-        if target is None:
+        if not self._config.announce_url:
             return None
-        announcer = Announcer(target, self._lifecycle)
+        announcer = Announcer(read_target(self._config), self._lifecycle)
         self._lifecycle.changed = announcer.notify
         announcer.notify()
         self._tasks.append(asyncio.get_running_loop().create_task(announcer.run()))
@@ -124,9 +131,15 @@ class _Server:
         self._hurry = self._stop.is_set() and signum == signal.SIGINT
         self._stop.set()
 
-    async def _drain(self, engine: EngineClient, servers: list[HttpServer]) -> int:
-        """Refuse what is new and end what runs; 1 when the deadline cut something."""
-        self._lifecycle.drain()
+    def _on_lost(self) -> None:
+        """A process without an engine is of no use: whoever started it starts it anew at once."""
+        self._code = 1
+        self._stop.set()
+
+    async def _drain(self, engine: EngineClient, servers: list[HttpServer]) -> None:
+        """Refuse what is new and end what runs; the code is 1 when the deadline cut something."""
+        if not self._code:
+            self._lifecycle.leave()
         for server in servers:
             server.closing = True
             server.close_idle()
@@ -135,9 +148,9 @@ class _Server:
             if self._hurry or time.monotonic() >= give_up_at:
                 log.error("drain deadline: %s sequences are cut", engine.num_active)
                 engine.cut()
-                return 1
+                self._code = 1
+                return
             await asyncio.sleep(_TICK_S)
-        return 0
 
     async def _end(self, engine: EngineClient, servers: list[HttpServer]) -> None:
         """Stop the engine and let the last bytes leave."""

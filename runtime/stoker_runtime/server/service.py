@@ -87,6 +87,8 @@ class Service:
             prompts = await asyncio.to_thread(texts.encode, ask, loaded.max_model_len)
         else:
             prompts = texts.encode(ask, loaded.max_model_len)
+        if texts is not self.texts:  # the model went away meanwhile
+            raise self.lifecycle.refuse_work() or refusal.model_not_found(ask.model)
         sequences = _plan_sequences(ask, prompts, loaded)
         full = self.check_room(len(sequences))
         if full:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stoker_runtime.server.lifecycle import HEARTBEAT_LIMIT_S, Lifecycle, PodPhase
-from stoker_runtime.wire import Failed, Loaded, Phase
+from stoker_runtime.server.lifecycle import Lifecycle, Patience, PodPhase
+from stoker_runtime.wire import Failed, Heartbeat, Loaded, Phase
 
 LOADED = Loaded(8, 512, 64, 16, 320, (2,))
 
@@ -100,16 +100,76 @@ def test_draining_is_told_once_and_never_ends() -> None:
     assert refused.headers["x-stoker-refused"] == "draining"
 
 
+def test_an_engine_that_fails_after_it_served_is_lost() -> None:
+    state, lost = ready(), []
+    state.lost = lambda: lost.append(True)
+    state.on_failed(Failed("EngineCrashed", "a step failed in an unknown way"))
+    state.on_lost()
+    assert not state.healthy
+    assert lost == [True]
+    state.begin_load()
+    assert state.phase == "Failed"
+
+
 def test_a_silent_engine_is_unhealthy_only_when_it_has_to_speak(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    loading, running = Watched(), ready()
-    for state in (loading, running):
+    loading, running, waiting = Watched(), ready(), Watched()
+    waiting.on_settled()
+    for state in (loading, running, waiting):
         assert state.heartbeat_age_s == 0
-        state.on_heartbeat()
-    later = time.monotonic() + HEARTBEAT_LIMIT_S + 1
+        state.on_heartbeat(Heartbeat(0.0))
+    later = time.monotonic() + Patience().silence_s + 1
     monkeypatch.setattr("stoker_runtime.server.lifecycle.time.monotonic", lambda: later)
     assert loading.healthy
     assert not running.healthy
-    running.on_heartbeat()
+    assert "silent for 31 s" in waiting.trouble
+    running.on_heartbeat(Heartbeat(0.0))
     assert running.healthy
+
+
+def test_a_step_that_never_ends_is_unhealthy_though_the_engine_beats() -> None:
+    state = ready()
+    state.on_heartbeat(Heartbeat(0.0, 599.0))
+    assert state.healthy
+    state.on_heartbeat(Heartbeat(0.0, 601.0))
+    assert "one step of the engine has taken 601 s" in state.trouble
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_standby_takes_models_in_and_out(failed: bool) -> None:
+    state = Watched()
+    state.on_settled()
+    assert state.phase == "Standby"
+    for _ in range(2):
+        state.begin_load()
+        began_at = state.ends["container"]
+        if not failed:
+            state.on_phase(Phase("weights", began_at + 2.0))
+            state.on_loaded(LOADED)
+            assert state.phase == "Loading"
+            state.text_ready()
+            assert (state.phase, state.phase_seconds) == ("Ready", {"weights": 2.0})
+            state.drain()
+        state.stand_by()
+        refused = state.refuse_work()
+        assert refused is not None
+        assert refused.headers["x-stoker-refused"] == "loading"
+        assert (state.phase, state.slots) == ("Standby", 0)
+
+
+def test_one_who_leaves_never_comes_back() -> None:
+    state = ready()
+    state.leave()
+    for come_back in (state.begin_load, state.fall_asleep, state.stand_by, state.text_ready):
+        come_back()
+        assert state.phase == "Draining"
+
+
+def test_a_sleeper_refuses_before_any_work() -> None:
+    state = ready()
+    state.drain()
+    state.fall_asleep()
+    refused = state.refuse_work()
+    assert refused is not None
+    assert (refused.headers["x-stoker-refused"], state.slots) == ("loading", 0)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from support.checkpoints import write_checkpoint
 from support.fake_engine import Script
 from support.runtime_server import MODEL, RuntimeServer, run_server, wait_until
+from support.streams import Stream
 
 COMPLETION = "/v1/completions"
 Starter = Callable[..., AbstractContextManager[RuntimeServer]]
@@ -31,28 +33,6 @@ def start(checkpoint: Path, tmp_path: Path) -> Starter:
         return run_server(options.pop("model", checkpoint), tmp_path / "log", *flags, **options)
 
     return starter
-
-
-class Stream:
-    """A streamed completion that is being read."""
-
-    def __init__(self, server: RuntimeServer, **fields: Any) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-        body = {"model": MODEL, "prompt": "hello", "stream": True} | fields
-        headers = {"content-type": "application/json"}
-        self.connection.request("POST", COMPLETION, json.dumps(body), headers)
-        self.response = self.connection.getresponse()
-        self.lines = self._read()
-
-    def _read(self) -> Iterator[str]:
-        while line := self.response.readline():
-            if line.startswith(b"data: "):
-                yield line.decode().removeprefix("data: ").strip()
-
-    def close(self) -> None:
-        """Hang up."""
-        self.response.close()
-        self.connection.close()
 
 
 def test_it_is_alive_and_lists_its_model_while_the_engine_still_loads(start: Starter) -> None:
@@ -193,19 +173,45 @@ def test_a_crash_ends_every_request_with_an_error(start: Starter) -> None:
             answer = plain.result()
         assert json.loads(events[-1])["error"]["code"] == "engine_crashed"
         assert (answer.status, answer.error["code"]) == (500, "engine_crashed")
-        health = wait_until(lambda: unhealthy(server))
-        assert health.json["phase"] == "Failed"
-        ready = server.request("GET", "/ready").json
-        assert ready["reason"] == "EngineCrashed"
-        assert "exit code 3" in ready["message"]
-        server.terminate()
-        assert server.process.wait(5) == 0
+        assert server.process.wait(10) == 1
+        assert "EngineCrashed: the engine process ended with exit code 3" in server.log.read_text()
 
 
-def unhealthy(server: RuntimeServer) -> Any:
-    """The answer of `/health` once it asks for a restart."""
-    answer = server.request("GET", "/health")
-    return answer if answer.status == 503 else None
+@pytest.mark.parametrize("phase", ["Ready", "Standby"])
+def test_an_engine_that_is_killed_ends_the_server(start: Starter, phase: str) -> None:
+    options = {"model": None} if phase == "Standby" else {}
+    with start(script=Script(), **options) as server:
+        wait_until(lambda: phase_of(server) == phase)
+        os.kill(server.engine_pid, signal.SIGKILL)
+        assert server.process.wait(10) == 1
+        assert "was killed by SIGKILL: most likely out of memory" in server.log.read_text()
+
+
+@pytest.mark.parametrize("script", [Script(), Script(stuck_s=5)])
+def test_an_engine_that_hangs_asks_for_a_restart(start: Starter, script: Script) -> None:
+    """Stopped as a whole, or alive with a step that never ends."""
+    with start("--max-silence-s", "1", "--max-step-s", "4", script=script) as server:
+        server.wait_for("/v1/models", 200)
+        wait_until(lambda: phase_of(server) == "Ready")
+        if not script.stuck_s:
+            assert server.wait_for("/health", 200).json["status"] == "ok"
+            os.kill(server.engine_pid, signal.SIGSTOP)
+        health = server.wait_for("/health", 503, seconds=20).json
+        assert health["status"] == "unhealthy"
+        assert ("silent for" if not script.stuck_s else "has taken 5 s") in health["trouble"]
+        assert server.request("GET", "/ready").status == 503
+        assert "unhealthy: " in server.log.read_text()
+        if not script.stuck_s:
+            os.kill(server.engine_pid, signal.SIGCONT)
+            server.wait_for("/health", 200)
+
+
+def phase_of(server: RuntimeServer) -> str:
+    """Where it stands; empty while nobody listens."""
+    try:
+        return str(server.request("GET", "/health").json["phase"])
+    except OSError:
+        return ""
 
 
 def test_an_error_of_one_sequence_is_an_error_of_its_request(start: Starter) -> None:
