@@ -7,7 +7,9 @@ and what exists `fleet`'s. Errors are raised; the server makes OpenAI-shaped ans
 from __future__ import annotations
 
 import json
+import logging
 import re
+import time
 from collections.abc import Callable
 
 from pydantic import ValidationError
@@ -27,6 +29,8 @@ from stoker_gateway.keys import InternalKey, KeyFolder
 from stoker_gateway.metrics import NOBODY, Metrics
 from stoker_gateway.proxy import Call, Proxy
 from stoker_gateway.target import Target
+
+access = logging.getLogger("stoker_gateway.access")
 
 MODELS = "/v1/models"
 HEALTH = "/health"
@@ -49,7 +53,10 @@ def respond_json(reply: Reply, status: int, document: object) -> None:
 class PublicApp:
     """What clients see."""
 
-    def __init__(self, fleet: Fleet, proxy: Proxy, metrics: Metrics, keys: KeyFolder) -> None:
+    def __init__(
+        self, fleet: Fleet, proxy: Proxy, metrics: Metrics, keys: KeyFolder, *, access_log: bool
+    ) -> None:
+        self._access_log = access_log
         self._fleet = fleet
         self._proxy = proxy
         self._metrics = metrics
@@ -97,6 +104,24 @@ class PublicApp:
         """Count it."""
         code = HANGUP if reply.gone or not reply.status else reply.status
         self._metrics.ended(request.deployment or NOBODY, code)
+        if self._access_log and request.path not in (HEALTH, READY):
+            _log_access(request, reply, code)
+
+
+def _log_access(request: Request, reply: Reply, code: int) -> None:
+    now = time.monotonic()
+    head_s = (reply.started_at or now) - request.arrived_at
+    fields = {
+        "request": request.id,
+        "method": request.method,
+        "path": request.origin_form.partition(b"?")[0].decode("ascii", "backslashreplace"),
+        "deployment": request.deployment or "-",
+        "status": code,
+        "head_s": round(head_s, 3),
+        "total_s": round(now - request.arrived_at, 3),
+    }
+    words = " ".join(f"{name}={value}" for name, value in fields.items())
+    access.info("%s", words, extra={"fields": fields})
 
 
 def _takes_model(path: str) -> bool:

@@ -63,6 +63,8 @@ class Settings(BaseModel):
     """Longest pause between probes of a pod that is not ready."""
     log_format: Literal["text", "json"] = "text"
     """Log lines for people or for machines."""
+    access_log: bool = False
+    """Whether every request gets a line in the log when it ends."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe level that is logged."""
 

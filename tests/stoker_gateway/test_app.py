@@ -32,6 +32,36 @@ async def test_the_sdk_gets_an_answer_and_a_stream() -> None:
         assert pieces == ["t0 ", "t1 ", "t2 ", "t3 "]
 
 
+async def test_the_access_log_has_a_line_per_request(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "stoker_gateway.access")
+    async with running_gateway(access_log=True) as gateway, FakeRuntime() as runtime:
+        await gateway.add(runtime)
+        async with gateway.ask() as answer:
+            await answer.read()
+        async with gateway.ask({"model": "nobody"}) as answer:
+            await answer.read()
+        async with gateway.session.get(f"{gateway.url}/health"):
+            pass
+        async with gateway.session.get(f"{gateway.url}/a%0Ab"):
+            pass
+    lines = [vars(record)["fields"] for record in caplog.records if "fields" in vars(record)]
+    told = [(line["method"], line["path"], line["deployment"], line["status"]) for line in lines]
+    path = "/v1/chat/completions"
+    assert told == [
+        ("POST", path, "default/chat", 200),
+        ("POST", path, "-", 404),
+        ("GET", "/a%0Ab", "-", 404),  # as it was sent: a line of the log stays one line
+    ]
+    assert all(0 <= line["head_s"] <= line["total_s"] for line in lines)
+
+
+async def test_without_the_setting_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "stoker_gateway.access")
+    async with running_gateway() as gateway, gateway.ask({"model": "nobody"}) as answer:
+        await answer.read()
+    assert not [record for record in caplog.records if record.name == "stoker_gateway.access"]
+
+
 async def test_the_sdk_sees_sleeping_models_too() -> None:
     async with running_gateway() as gateway, sdk(gateway) as client:
         await gateway.cluster.put("deployments", make_deployment("chat", "other"))
