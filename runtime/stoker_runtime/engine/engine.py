@@ -1,7 +1,7 @@
 """The loop's body: take → schedule → run → commit → publish.
 
-Knows requests as wire messages, the scheduler, the runner and the sampler; does not know sockets or
-clocks. Driven by `process`. A failure in one request ends that request alone.
+Knows requests as wire messages, the scheduler, the runner and the sampler; does not know sockets.
+Driven by `process`. A failure in one request ends that request alone.
 """
 
 from __future__ import annotations
@@ -11,23 +11,22 @@ import random
 from collections.abc import Iterable
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
+from time import monotonic
 
-from stoker_runtime.engine.runner import Runner
-from stoker_runtime.engine.sampler import Drawn, draw_tokens, find_finite
+import torch
+
+from stoker_runtime.engine.account import Account
+from stoker_runtime.engine.logprobs import PromptScores
+from stoker_runtime.engine.runner import Runner, spans
+from stoker_runtime.engine.sampler import Drawn, Sampler, find_finite
 from stoker_runtime.errors import EngineCrashed, RequestInvalid
 from stoker_runtime.schedule.params import SamplingParams
-from stoker_runtime.schedule.scheduler import Scheduler
+from stoker_runtime.schedule.scheduler import Counts, Scheduler
 from stoker_runtime.schedule.sequence import Sequence
 from stoker_runtime.schedule.step import Chunk
-from stoker_runtime.wire import NOT_FINITE, Generate, Output, Stats, TokenLogprob
+from stoker_runtime.wire import NOT_FINITE, ErrorCode, Generate, Output, Stats, TokenLogprob
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Counts:
-    prompt_tokens: int = 0
-    generated_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -47,7 +46,9 @@ class Engine:
         self._spec = runner.model.spec
         self._seeds = random.Random(seed)
         self._end_ids = frozenset(self._spec.eos_token_ids)
-        self._counts = _Counts()
+        self._sampler = Sampler()
+        self._prompt_scores = PromptScores(runner)
+        self._account = Account()
 
     @property
     def has_work(self) -> bool:
@@ -57,23 +58,17 @@ class Engine:
     @property
     def stats(self) -> Stats:
         """Gauges and counters as they are now."""
-        pool = self._scheduler.pool
-        return Stats(
-            running=self._scheduler.num_running,
-            waiting=self._scheduler.num_waiting,
-            kv_blocks_used=pool.num_used_blocks,
-            kv_blocks_total=pool.num_blocks,
-            preemptions=self._scheduler.counts.preemptions,
-            prompt_tokens=self._counts.prompt_tokens,
-            generated_tokens=self._counts.generated_tokens,
-        )
+        return self._account.report(self._scheduler)
 
     def submit(self, request: Generate) -> list[Output]:
         """Queue a sequence; one that can't run is answered at once."""
         try:
             self._check(request)
         except RequestInvalid as error:
-            return [Output(request.id, [], finish_reason="error", error=str(error))]
+            return [self._refuse(request.id, "invalid", str(error))]
+        if not self._scheduler.has_room_for(len(request.prompt_ids)):
+            waiting = f"{self._scheduler.num_waiting} sequences are waiting already"
+            return [self._refuse(request.id, "overloaded", f"{waiting}; try again later")]
         seed = request.params.seed
         self._scheduler.add(
             Sequence(
@@ -86,11 +81,14 @@ class Engine:
                 salt=request.cache_salt,
             )
         )
+        self._account.note_arrival(request.id, monotonic())
         return []
 
     def abort(self, ids: Iterable[str]) -> list[Output]:
         """End sequences now, whatever they wait for."""
         ended = [seq for id in ids if (seq := self._scheduler.abort(id))]
+        for seq in ended:
+            self._close(seq.id, "abort")
         return [Output(seq.id, [], finish_reason="abort") for seq in ended]
 
     def step(self) -> list[Output]:
@@ -100,11 +98,13 @@ class Engine:
             return []
         for seq_id in step.preempted:
             log.info("preempted %s: the KV cache is full", seq_id)
+        self._account.note_step(step, monotonic())
         draws = self._run(step.chunks)
+        now = monotonic()
         failed = [self._fail(seq_id, error) for seq_id, error in draws.errors.items()]
         tokens = {seq_id: drawn.token_id for seq_id, drawn in draws.tokens.items()}
         advanced = self._scheduler.commit(step, tokens)
-        return failed + [self._publish(seq, draws.tokens[seq.id]) for seq in advanced]
+        return failed + [self._publish(seq, draws.tokens[seq.id], now) for seq in advanced]
 
     def warm_up(self) -> None:
         """Make one token for nobody, so that `Loaded` is said of a model that works."""
@@ -112,7 +112,8 @@ class Engine:
         outputs = self.submit(request) or self.step()
         if outputs[0].error:
             raise EngineCrashed(f"the first token failed: {outputs[0].error}")
-        self._counts = _Counts()
+        self._account = Account()
+        self._scheduler.counts = Counts()
 
     def _check(self, request: Generate) -> None:
         vocab, length = self._spec.vocab_size, self._scheduler.limits.max_model_len
@@ -124,9 +125,10 @@ class Engine:
             )
         for name, ids in (
             ("prompt", request.prompt_ids),
-            ("logit_bias", request.params.logit_bias),
+            ("logit_bias", tuple(request.params.logit_bias)),
         ):
-            if bad := next((id for id in ids if not 0 <= id < vocab), None):
+            if ids and not 0 <= (bad := min(ids)) <= (worst := max(ids)) < vocab:
+                bad = bad if bad < 0 else worst
                 raise RequestInvalid(f"{name}: token {bad} is not in the vocabulary of {vocab}")
         if self._scheduler.find(request.id):
             raise RequestInvalid(f"{request.id} is running already")
@@ -147,10 +149,14 @@ class Engine:
         return draws
 
     def _run_together(self, chunks: Rows[Chunk]) -> _Draws:
-        logits = self._runner.run(chunks)
-        ids = [chunk.seq_id for chunk in chunks if chunk.samples]
-        if not ids:
+        hidden = self._runner.compute(chunks)
+        self._prompt_scores.add(chunks, hidden, self._scheduler.find)
+        ends = zip(chunks, spans(chunks), strict=True)
+        rows = {chunk.seq_id: end - 1 for chunk, (_, end) in ends if chunk.samples}
+        if not rows:
             return _Draws()
+        ids = list(rows)
+        logits = self._runner.score(hidden[torch.tensor(list(rows.values()), device=hidden.device)])
         draws = _Draws()
         finite = find_finite(logits)
         if not all(finite):
@@ -159,23 +165,40 @@ class Engine:
             ids = [id for id, good in zip(ids, finite, strict=True) if good]
             logits = logits[finite]
         seqs = [seq for id in ids if (seq := self._scheduler.find(id))]
-        draws.tokens = dict(zip(ids, draw_tokens(logits, seqs), strict=True))
+        draws.tokens = dict(zip(ids, self._sampler.draw(logits, seqs), strict=True))
         return draws
+
+    def _refuse(self, seq_id: str, code: ErrorCode, error: str) -> Output:
+        self._account.note_refusal()
+        return Output(seq_id, [], finish_reason="error", error=error, error_code=code)
 
     def _fail(self, seq_id: str, error: str) -> Output:
         self._runner.clear(self._scheduler.fail(seq_id))
-        return Output(seq_id, [], finish_reason="error", error=error)
+        self._close(seq_id, "error")
+        return Output(seq_id, [], finish_reason="error", error=error, error_code="internal")
 
-    def _publish(self, seq: Sequence, drawn: Drawn) -> Output:
-        self._counts.generated_tokens += 1
-        if len(seq.output_ids) == 1:
-            self._counts.prompt_tokens += len(seq.prompt_ids)
+    def _close(self, seq_id: str, reason: str) -> None:
+        """Nothing is kept of a sequence that has ended."""
+        self._account.note_end(seq_id, reason)
+        self._sampler.forget(seq_id)
+        self._prompt_scores.take(seq_id)
+
+    def _publish(self, seq: Sequence, drawn: Drawn, now: float) -> Output:
+        queued_s, prefill_s = self._account.note_token(seq, now)
+        is_first = len(seq.output_ids) == 1
+        prompt_logprobs = self._prompt_scores.take(seq.id) if is_first else []
+        if seq.finish_reason is not None:
+            self._close(seq.id, seq.finish_reason)
         asked = drawn.logprob is not None
         top = [TokenLogprob(id, value) for id, value in drawn.top]
         return Output(
             seq.id,
             [drawn.token_id],
             finish_reason=seq.finish_reason,
+            num_cached_tokens=seq.num_cached_tokens if is_first else 0,
             logprobs=[TokenLogprob(drawn.token_id, drawn.logprob or 0.0)] if asked else [],
             top_logprobs=[top] if asked else [],
+            prompt_logprobs=prompt_logprobs,
+            queued_s=queued_s,
+            prefill_s=prefill_s,
         )

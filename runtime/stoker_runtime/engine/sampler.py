@@ -7,18 +7,18 @@ the sequence's own seed and the number of its tokens: what else is in the batch 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
 import torch
 
-from stoker_runtime.schedule.params import SamplingParams
+from stoker_runtime.engine.chance import uniforms
+from stoker_runtime.engine.logprobs import rank_tokens
+from stoker_runtime.engine.tally import Tally
+from stoker_runtime.engine.wishes import Draws, Wishes, build_wishes
 from stoker_runtime.schedule.sequence import Sequence
 
-_GREEDY_BELOW = 1e-5
 _FIRST_WIDTH = 1024
-_MASK_64 = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,104 +36,90 @@ def find_finite(logits: torch.Tensor) -> list[bool]:
     return finite
 
 
-@torch.inference_mode()
-def draw_tokens(logits: torch.Tensor, seqs: Rows[Sequence]) -> list[Drawn]:
-    """One token per row of [num_seqs, vocab]; log probabilities are the model's, unadjusted."""
-    adjusted = _adjust(logits, seqs)
-    tokens = adjusted.argmax(dim=-1)
-    rows = [row for row, seq in enumerate(seqs) if seq.params.temperature > _GREEDY_BELOW]
-    if rows:
-        tokens[rows] = _draw(adjusted[rows], [seqs[row] for row in rows])
-    return _describe(logits, tokens, seqs)
+class Sampler:
+    """Draws, and remembers what the batch asks for and what its sequences said."""
+
+    def __init__(self) -> None:
+        self._tally = Tally()
+        self._seqs: list[Sequence] = []
+        self._wishes = Wishes(None, None, (), None, ())
+
+    @torch.inference_mode()
+    def draw(self, logits: torch.Tensor, seqs: Rows[Sequence]) -> list[Drawn]:
+        """One token per row of [num_seqs, vocab]; log probabilities are the model's, unadjusted."""
+        wishes = self._read(seqs, logits)
+        adjusted = self._adjust(logits, seqs, wishes)
+        tokens = adjusted.argmax(dim=-1)
+        if (draws := wishes.draws) is not None:
+            tokens[draws.rows] = _draw(adjusted[draws.rows], draws)
+        return _describe(logits, tokens, seqs, wishes.logprobs)
+
+    def forget(self, seq_id: str) -> None:
+        """A sequence has ended."""
+        self._tally.forget(seq_id)
+        self._seqs = []
+
+    @property
+    def num_remembered(self) -> int:
+        """Sequences whose tokens are counted."""
+        return len(self._tally)
+
+    def _read(self, seqs: Rows[Sequence], logits: torch.Tensor) -> Wishes:
+        """The wishes of the last step, if the batch is the same."""
+        known = self._seqs
+        if len(known) != len(seqs) or any(a is not b for a, b in zip(known, seqs, strict=True)):
+            self._seqs = list(seqs)
+            self._wishes = build_wishes(seqs, logits.shape[-1], logits.device)
+        return self._wishes
+
+    def _adjust(
+        self, logits: torch.Tensor, seqs: Rows[Sequence], wishes: Wishes
+    ) -> torch.Tensor:  # [num_seqs, vocab]
+        """Bias, penalties and banned ends; the same tensor if nobody asks for any."""
+        if wishes.bias is None and wishes.bans is None and not wishes.penalised:
+            return logits
+        adjusted = logits.clone()
+        if (bias := wishes.bias) is not None:
+            adjusted.index_put_((bias.rows, bias.ids), bias.values, accumulate=True)
+        if rows := wishes.penalised:
+            self._tally.penalise(adjusted, rows, [seqs[row] for row in rows])
+        if (bans := wishes.bans) is not None:
+            lengths = torch.tensor([len(seq.output_ids) for seq in seqs], device=logits.device)
+            early = lengths[bans.rows] + 1 < bans.values
+            adjusted[bans.rows[early], bans.ids[early]] = -math.inf
+        return adjusted
 
 
-def uniform(seed: int, index: int) -> float:
-    """The `index`-th random number in [0, 1) of a seed (SplitMix64, 52 bits)."""
-    return (_mix(_mix(seed & _MASK_64) ^ index) >> 12) / (1 << 52)
-
-
-def _mix(value: int) -> int:
-    value = (value + 0x9E3779B97F4A7C15) & _MASK_64
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK_64
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK_64
-    return value ^ (value >> 31)
-
-
-def _adjust(logits: torch.Tensor, seqs: Rows[Sequence]) -> torch.Tensor:
-    """Bias, penalties and banned ends; the same tensor if nobody asks for any."""
-    if not any(_wants_adjustment(seq) for seq in seqs):
-        return logits
-    adjusted = logits.clone()
-    for row, seq in zip(adjusted, seqs, strict=True):
-        params = seq.params
-        if params.logit_bias:
-            ids = torch.tensor(list(params.logit_bias), device=row.device)
-            row[ids] += torch.tensor(list(params.logit_bias.values()), device=row.device)
-        if _has_penalty(params):
-            _penalise(row, seq)
-        if len(seq.output_ids) + 1 < params.min_tokens:
-            row[[id for id in seq.stop_ids if id < len(row)]] = -math.inf
-    return adjusted
-
-
-def _wants_adjustment(seq: Sequence) -> bool:
-    params = seq.params
-    banned = len(seq.output_ids) + 1 < params.min_tokens
-    return bool(params.logit_bias) or banned or _has_penalty(params)
-
-
-def _has_penalty(params: SamplingParams) -> bool:
-    return (
-        params.presence_penalty != 0
-        or params.frequency_penalty != 0
-        or params.repetition_penalty != 1
-    )
-
-
-def _penalise(row: torch.Tensor, seq: Sequence) -> None:
-    """Repetition first (prompt and answer), then frequency and presence (answer); row: [vocab]."""
-    params = seq.params
-    if params.repetition_penalty != 1:
-        seen = torch.tensor([*{*seq.prompt_ids, *seq.output_ids}], device=row.device)
-        scores, factor = row[seen], params.repetition_penalty
-        row[seen] = torch.where(scores > 0, scores / factor, scores * factor)
-    if seq.output_ids:
-        made = Counter(seq.output_ids)
-        counts = torch.tensor(list(made.values()), device=row.device)
-        row[list(made)] -= params.frequency_penalty * counts + params.presence_penalty
-
-
-def _draw(logits: torch.Tensor, seqs: Rows[Sequence]) -> torch.Tensor:  # [num_rows]
+def _draw(logits: torch.Tensor, draws: Draws) -> torch.Tensor:  # [num_rows]
     """Inverse of the cumulated probabilities at each row's own random number.
 
     Sums run in vocabulary order and in float64, so that neither the filters of batch-mates nor
     rounding move a draw: with p = (0.5, 0.3, 0.2) and u = 0.6 the sums 0.5, 0.8, 1.0 give token 1.
     """
-    temperatures = _column(logits, [seq.params.temperature for seq in seqs])
-    filtered = _filter(logits / temperatures, seqs)
+    filtered = _filter(logits / draws.temperatures, draws)
     sums = filtered.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)
-    numbers = [uniform(seq.seed, len(seq.output_ids)) for seq in seqs]
-    targets = torch.tensor(numbers, dtype=torch.float64, device=logits.device)[:, None]
+    lengths = torch.tensor([len(seq.output_ids) for seq in draws.seqs], device=logits.device)
+    targets = uniforms(draws.seeds, lengths)[:, None]
     return torch.searchsorted(sums, targets * sums[:, -1:], right=True)[:, 0]
 
 
-def _filter(logits: torch.Tensor, seqs: Rows[Sequence]) -> torch.Tensor:
+def _filter(logits: torch.Tensor, draws: Draws) -> torch.Tensor:
     """Top-k, then top-p of what that left, then min-p; dropped ones become -inf."""
-    rows = [i for i, seq in enumerate(seqs) if seq.params.top_k > 0 or seq.params.top_p < 1]
-    if rows:
-        logits[rows] = _keep_top(logits[rows], [seqs[row].params for row in rows])
-    if any(seq.params.min_p > 0 for seq in seqs):
-        floors = [math.log(p) if (p := seq.params.min_p) > 0 else -math.inf for seq in seqs]
-        least = logits.amax(dim=-1, keepdim=True) + _column(logits, floors)
+    if draws.top_k is not None:
+        logits = _keep_top(logits, draws.top_k, draws.top_p)
+    if draws.log_min_p is not None:
+        least = logits.amax(dim=-1, keepdim=True) + draws.log_min_p
         logits = logits.masked_fill(logits < least, -math.inf)
     return logits
 
 
-def _keep_top(logits: torch.Tensor, params: Rows[SamplingParams]) -> torch.Tensor:
-    """Sort only as much as needed: the top 1024 nearly always hold what top-p keeps."""
+def _keep_top(logits: torch.Tensor, limits: torch.Tensor, masses: torch.Tensor) -> torch.Tensor:
+    """Sort only as much as needed: the top 1024 nearly always hold what top-p keeps.
+
+    Rows that ask for nothing (limit: the vocabulary, mass: 1) come back as they are.
+    """
     vocab = logits.shape[-1]
-    limits = _column(logits, [p.top_k if 0 < p.top_k < vocab else vocab for p in params])
-    masses = _column(logits, [p.top_p for p in params])
+    idle = (limits >= vocab) & (masses >= 1)
     for width in (min(_FIRST_WIDTH, vocab), vocab):
         values, ids = logits.topk(width, dim=-1)
         within = torch.arange(width, device=logits.device) < limits
@@ -142,27 +128,22 @@ def _keep_top(logits: torch.Tensor, params: Rows[SamplingParams]) -> torch.Tenso
         total = torch.where(limits > width, rest.logsumexp(-1, True), values.logsumexp(-1, True))
         probs = (values - total).exp()
         sums = probs.cumsum(dim=-1)
-        if bool(((limits <= width) | (sums[:, -1:] >= masses)).all()):
+        if bool(((limits <= width) | (sums[:, -1:] >= masses) | idle).all()):
             break
     kept = within & (sums - probs < masses)
-    return torch.full_like(logits, -math.inf).scatter(1, ids, values.masked_fill(~kept, -math.inf))
+    cut = torch.full_like(logits, -math.inf).scatter(1, ids, values.masked_fill(~kept, -math.inf))
+    return torch.where(idle, logits, cut)
 
 
-def _describe(logits: torch.Tensor, tokens: torch.Tensor, seqs: Rows[Sequence]) -> list[Drawn]:
-    chosen: list[int] = tokens.tolist()
-    drawn = [Drawn(token) for token in chosen]
-    rows = [row for row, seq in enumerate(seqs) if seq.params.logprobs is not None]
+def _describe(
+    logits: torch.Tensor, tokens: torch.Tensor, seqs: Rows[Sequence], rows: Rows[int]
+) -> list[Drawn]:
+    drawn = [Drawn(token) for token in tokens.tolist()]
     if not rows:
         return drawn
-    logprobs = logits[rows].log_softmax(dim=-1)
     width = max(seqs[row].params.logprobs or 0 for row in rows)
-    values, ids = (x.tolist() for x in logprobs.topk(width, dim=-1))
-    own = logprobs.gather(1, tokens[rows][:, None])[:, 0].tolist()
-    for index, row in enumerate(rows):
-        top = tuple(zip(ids[index], values[index], strict=True))[: seqs[row].params.logprobs]
-        drawn[row] = Drawn(chosen[row], own[index], top)
+    asked = torch.tensor(rows, device=logits.device)
+    own, ranked = rank_tokens(logits[asked], tokens[asked], width)
+    for row, value, top in zip(rows, own, ranked, strict=True):
+        drawn[row] = Drawn(drawn[row].token_id, value, tuple(top[: seqs[row].params.logprobs]))
     return drawn
-
-
-def _column(like: torch.Tensor, values: Rows[float]) -> torch.Tensor:  # [num_rows, 1]
-    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None]

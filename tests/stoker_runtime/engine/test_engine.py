@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from stoker_runtime.engine.engine import Engine
+from stoker_runtime.engine.runner import spans
 from stoker_runtime.errors import EngineCrashed
 from stoker_runtime.schedule.params import SamplingParams
 from stoker_runtime.schedule.step import Chunk
@@ -156,14 +157,20 @@ class FaultyRunner:
         self._victim = victim
         self._fault = fault
 
-    def run(self, chunks: Sequence[Chunk]) -> torch.Tensor:
-        logits = self._runner.run(chunks).clone()
-        for row, chunk in enumerate(chunk for chunk in chunks if chunk.samples):
+    def compute(self, chunks: Sequence[Chunk]) -> torch.Tensor:
+        hidden = self._runner.compute(chunks).clone()
+        for chunk, (first, _) in zip(chunks, spans(chunks), strict=True):
             if chunk.seq_id == self._victim and chunk.start > 0:
                 if self._fault == "raise":
                     raise RuntimeError("bad luck")
-                logits[row] = float("nan")
-        return logits
+                hidden[first] = float("nan")
+        return hidden
+
+    def score(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self._runner.score(hidden)
+
+    def clear(self, block_ids: Sequence[int]) -> None:
+        self._runner.clear(block_ids)
 
 
 @pytest.mark.parametrize(("fault", "message"), [("raise", "bad luck"), ("nan", "not finite")])

@@ -1,0 +1,114 @@
+"""What the rows of a batch ask of the sampler, as tensors.
+
+Knows sampling fields; does not know scores. Built by the sampler when the batch changes and used
+for all steps until it changes again, so that a step costs no Python per row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass
+
+import torch
+
+from stoker_runtime.engine.tally import has_penalty
+from stoker_runtime.schedule.sequence import Sequence
+
+_GREEDY_BELOW = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Single entries of [num_rows, vocab]."""
+
+    rows: torch.Tensor  # [num_entries]
+    ids: torch.Tensor  # [num_entries]
+    values: torch.Tensor  # [num_entries]
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """The rows whose token is drawn at random, and how. Columns are [num_rows, 1]."""
+
+    rows: torch.Tensor  # [num_rows]
+    seqs: tuple[Sequence, ...]
+    seeds: torch.Tensor  # [num_rows] int64
+    temperatures: torch.Tensor
+    top_k: torch.Tensor | None
+    """Tokens kept, the whole vocabulary for 0; None when nobody asks for top-k or top-p."""
+    top_p: torch.Tensor
+    log_min_p: torch.Tensor | None
+    """-inf where nobody asks; None when no row does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """Everything that a batch asks; None or empty where nobody does."""
+
+    bias: Entries | None
+    bans: Entries | None
+    """End tokens of rows with a least length; `values` is the number of tokens until then."""
+    penalised: tuple[int, ...]
+    draws: Draws | None
+    logprobs: tuple[int, ...]
+    """Rows that want log probabilities."""
+
+
+def build_wishes(seqs: Rows[Sequence], vocab: int, device: torch.device) -> Wishes:
+    """Read the sampling fields of each row once."""
+    bias = [
+        (row, id, value)
+        for row, seq in enumerate(seqs)
+        for id, value in seq.params.logit_bias.items()
+    ]
+    bans = [
+        (row, id, float(seq.params.min_tokens))
+        for row, seq in enumerate(seqs)
+        if seq.params.min_tokens > 0
+        for id in seq.stop_ids
+        if id < vocab
+    ]
+    drawn = [row for row, seq in enumerate(seqs) if seq.params.temperature > _GREEDY_BELOW]
+    return Wishes(
+        bias=_entries(bias, device),
+        bans=_entries(bans, device),
+        penalised=tuple(row for row, seq in enumerate(seqs) if has_penalty(seq.params)),
+        draws=_build_draws(drawn, seqs, vocab, device) if drawn else None,
+        logprobs=tuple(row for row, seq in enumerate(seqs) if seq.params.logprobs is not None),
+    )
+
+
+def _build_draws(
+    rows: list[int], all_seqs: Rows[Sequence], vocab: int, device: torch.device
+) -> Draws:
+    def column(values: Rows[float]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=device)[:, None]
+
+    seqs = tuple(all_seqs[row] for row in rows)
+    params = [seq.params for seq in seqs]
+    cuts = any(p.top_k > 0 or p.top_p < 1 for p in params)
+    floors = any(p.min_p > 0 for p in params)
+    return Draws(
+        rows=torch.tensor(rows, device=device),
+        seqs=seqs,
+        seeds=torch.tensor([_signed(seq.seed) for seq in seqs], device=device),
+        temperatures=column([p.temperature for p in params]),
+        top_k=column([p.top_k if 0 < p.top_k < vocab else vocab for p in params]) if cuts else None,
+        top_p=column([p.top_p for p in params]),
+        log_min_p=column([math.log(p.min_p) if p.min_p > 0 else -math.inf for p in params])
+        if floors
+        else None,
+    )
+
+
+def _entries(entries: list[tuple[int, int, float]], device: torch.device) -> Entries | None:
+    if not entries:
+        return None
+    rows, ids, values = zip(*entries, strict=True)
+    return Entries(*(torch.tensor(list(one), device=device) for one in (rows, ids, values)))
+
+
+def _signed(seed: int) -> int:
+    """The lowest 64 bits as torch holds them."""
+    return ((seed + (1 << 63)) & ((1 << 64) - 1)) - (1 << 63)
