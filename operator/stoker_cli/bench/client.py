@@ -75,7 +75,6 @@ class Client(AbstractAsyncContextManager["Client"]):
         self._http = aiohttp.ClientSession(
             headers=headers,
             connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=target.timeout_s),
         )
 
     async def __aexit__(
@@ -131,7 +130,9 @@ class Client(AbstractAsyncContextManager["Client"]):
         return body | ({"ignore_eos": True} if self.target.ignore_eos else {})
 
     async def _stream(self, body: dict[str, object], answer: _Answer) -> None:
-        async with self._http.post(f"{self.target.url}/chat/completions", json=body) as response:
+        url, limit = f"{self.target.url}/chat/completions", self.target.timeout_s
+        timeout = aiohttp.ClientTimeout(total=limit)
+        async with self._http.post(url, json=body, timeout=timeout) as response:
             if response.status != 200:
                 raise _Failure(await _describe(response))
             if response.content_type != "text/event-stream":
@@ -170,7 +171,7 @@ def _take(answer: _Answer, event: bytes, now: float) -> None:
         chunk = json.loads(event)
         if error := chunk.get("error"):
             raise _Failure(f"error in the stream: {error.get('code') or error.get('type')}"[:80])
-        answer.usage = chunk.get("usage") or answer.usage
+        answer.usage = dict(chunk.get("usage") or answer.usage)
         for choice in chunk.get("choices", ()):
             delta = choice.get("delta", {})
             text = (delta.get("reasoning_content") or "") + (delta.get("content") or "")
@@ -197,9 +198,15 @@ def _sample(answer: _Answer, began: tuple[float, float], error: str) -> Sample:
         first_token_at=first,
         last_token_at=last,
         gaps_s=tuple(later - earlier for earlier, later in pairwise(times)),
-        input_tokens=int(usage.get("prompt_tokens", 0)),
-        output_tokens=int(usage.get("completion_tokens", len(times))),
-        cached_tokens=int(details.get("cached_tokens") or 0),
+        input_tokens=_count(usage, "prompt_tokens", 0),
+        output_tokens=_count(usage, "completion_tokens", len(times)),
+        cached_tokens=_count(details, "cached_tokens", 0),
         is_counted="completion_tokens" in usage,
         error=error,
     )
+
+
+def _count(counts: object, name: str, other: int) -> int:
+    """A number of tokens as the server tells it; `other` if it tells none."""
+    value = counts.get(name) if isinstance(counts, dict) else None
+    return value if isinstance(value, int) else other
