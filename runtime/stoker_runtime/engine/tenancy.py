@@ -31,7 +31,7 @@ from stoker_runtime.engine.machine import Machine, observe_machine
 from stoker_runtime.engine.resident import Residents
 from stoker_runtime.errors import CheckpointBroken, EngineCrashed
 from stoker_runtime.model.reader import BlobReader
-from stoker_runtime.wire import Loaded, LoadPath
+from stoker_runtime.wire import NOT_FINITE, Loaded, LoadPath
 
 if TYPE_CHECKING:
     from stoker_runtime.engine.engine import Engine
@@ -124,7 +124,7 @@ class Tenancy:
         try:
             self.engine.warm_up()
         except EngineCrashed as error:
-            if "not finite" not in str(error):
+            if NOT_FINITE not in str(error):
                 raise
             message = f"{recipe.config.model}: {error}: its weights are damaged"
             raise CheckpointBroken(message) from error
