@@ -46,6 +46,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 MANY_PARAMETERS: dict[str, str] = {
     "operator/stoker_cli/bench/command.py:bench": "the options of a command",
     "operator/stoker_cli/chat.py:chat": "the options of a command",
+    "operator/stoker_cli/serve.py:serve": "the options of a command",
 }
 """`file:function` → why it takes more than others."""
 DEEP_FUNCTIONS: dict[str, str] = {}
@@ -53,6 +54,7 @@ DEEP_FUNCTIONS: dict[str, str] = {}
 
 TOPICS = {
     "tests/stoker_runtime/engine/test_parity.py": "the whole model against transformers",
+    "tests/stoker_runtime/engine/test_load.py": "many requests at once",
 }
 """Tests of a room rather than of one module → what they are about."""
 
