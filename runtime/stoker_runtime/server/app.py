@@ -206,7 +206,8 @@ async def _metrics(service: Service, exchange: Exchange) -> None:
         "process_start_time_seconds": state.started_at,
         "resident_bytes": float(sum(one.num_bytes for one in state.residents.values())),
     }
-    exchange.send(200, service.metrics.render(own, state.phase_seconds), CONTENT_TYPE)
+    path = state.loaded.path if state.loaded else "fresh"
+    exchange.send(200, service.metrics.render(own, state.phase_seconds, path), CONTENT_TYPE)
 
 
 async def _version(service: Service, exchange: Exchange) -> None:

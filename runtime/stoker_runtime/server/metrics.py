@@ -38,6 +38,7 @@ _OWN_HELP = {
     "sequences_active": "Sequences in the engine, running or waiting.",
     "engine_heartbeat_age_seconds": "Since the engine process last gave a sign of life.",
     "process_start_time_seconds": "Unix seconds at which the process began.",
+    "resident_bytes": "Weights of models that wait in host memory.",
 }
 
 
@@ -143,13 +144,15 @@ class Metrics:
         for name, value in own.items():
             lines.append(f"# HELP {PREFIX}{name} {_OWN_HELP.get(name, 'Of this process.')}")
             lines += [f"# TYPE {PREFIX}{name} gauge", f"{PREFIX}{name}{{{model}}} {value}"]
-        for name, kind, help, (label, values) in (
-            ("startup_phase_seconds", "gauge", "Phases of the start.", ("phase", phases)),
-            ("refusals_total", "counter", "Error answers by code.", ("code", self.refused)),
+        steps = {f'phase="{name}",path="{path}"': seconds for name, seconds in phases.items()}
+        codes = {f'code="{code}"': count for code, count in self.refused.items()}
+        for name, kind, help, values in (
+            ("startup_phase_seconds", "gauge", "Phases of the start or of the last load.", steps),
+            ("refusals_total", "counter", "Error answers by code.", codes),
         ):
             full = PREFIX + name
             lines += [f"# HELP {full} {help}", f"# TYPE {full} {kind}"]
-            lines += [f'{full}{{{model},{label}="{key}"}} {at}' for key, at in values.items()]
+            lines += [f"{full}{{{model},{labels}}} {at}" for labels, at in values.items()]
         return ("\n".join(lines) + "\n").encode()
 
     def _families(self, model: str) -> Iterator[tuple[str, str, str, list[str]]]:

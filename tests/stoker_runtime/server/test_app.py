@@ -192,7 +192,8 @@ def test_metrics_have_our_names_and_vllms(server: RuntimeServer) -> None:
             f'{prefix}request_success_total{{model_name="{MODEL}",finished_reason="length"}}'
             in text
         )
-    assert 'stoker_runtime_startup_phase_seconds{model_name="tiny",phase="weights"}' in text
+    weights = 'startup_phase_seconds{model_name="tiny",phase="weights",path="fresh"}'
+    assert f"stoker_runtime_{weights}" in text
 
 
 def test_refusals_are_counted_by_code(server: RuntimeServer) -> None:

@@ -82,7 +82,7 @@ async def test_the_page_parses_and_holds_what_was_counted() -> None:
     found = samples(metrics)
     for prefix in ("stoker_runtime_", "vllm:"):
         assert {name: found[prefix + name] for name in EXPECTED} == EXPECTED
-    assert found["stoker_runtime_startup_phase_seconds{phase=weights}"] == 1.5
+    assert found["stoker_runtime_startup_phase_seconds{phase=weights,path=fresh}"] == 1.5
     assert found["stoker_runtime_refusals_total{code=full}"] == 1
     assert found["stoker_runtime_slots{}"] == 4
 
