@@ -51,6 +51,11 @@ class Engine:
         self._account = Account()
 
     @property
+    def runner(self) -> Runner:
+        """The model and its cache, for those who measure it."""
+        return self._runner
+
+    @property
     def has_work(self) -> bool:
         """A call of `step` would compute something."""
         return self._scheduler.has_work

@@ -91,6 +91,14 @@ def build_tensors(
     return {fused.name: source.dense(fused) for fused in layout}
 
 
+def stored_tensor(blob: mmap.mmap, placed: Placed) -> torch.Tensor:
+    """A tensor of the checkpoint as it is stored, a view of the blob."""
+    data = torch.frombuffer(blob, dtype=torch.uint8)[
+        placed.at : placed.at + placed.tensor.num_bytes
+    ]
+    return data.view(_STORED_DTYPES[placed.tensor.dtype]).view(placed.tensor.shape)
+
+
 class _Source:
     """The filled blob, and where things are in it."""
 
