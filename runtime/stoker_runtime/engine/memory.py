@@ -38,19 +38,23 @@ def plan_memory(
             f"was {config.max_model_len} > {spec.max_position}"
         )
     wanted_len = config.max_model_len or spec.max_position
-    fixed = weight_bytes + _activation_bytes(spec, config) + _PROCESS_BYTES
+    activation_bytes = _activation_bytes(spec, config)
+    fixed = weight_bytes + activation_bytes + _PROCESS_BYTES
     room = int((available_bytes - fixed) * _CACHE_SHARE)
-    fitting = max(0, room) // spec.kv_bytes_per_token(cache_dtype)
+    per_token = spec.kv_bytes_per_token(cache_dtype)
+    fitting = max(0, room) // per_token
     tokens = config.kv_cache_tokens or min(fitting, config.max_num_seqs * wanted_len)
     num_blocks = tokens // config.block_size
     held = num_blocks * config.block_size
     needed = config.max_model_len or config.block_size
     if held < needed or tokens > fitting:
         raise OutOfMemory(
-            f"{_mib(available_bytes)} MiB are available, {_mib(fixed)} of them for weights and "
-            f"process; that leaves room for {fitting} tokens of KV cache, "
-            f"{max(needed, config.kv_cache_tokens)} are needed: give the pod more memory or lower "
-            "`max_model_len` or `kv_cache_tokens`"
+            f"{_mib(available_bytes)} MiB are available, {_mib(fixed)} MiB are taken by weights "
+            f"({_mib(weight_bytes)}), activations ({_mib(activation_bytes)}) and processes "
+            f"({_mib(_PROCESS_BYTES)}); {_CACHE_SHARE:.0%} of the rest is room for {fitting} "
+            f"tokens of KV cache at {per_token} bytes, "
+            f"{max(needed, config.kv_cache_tokens)} are needed: give the pod more "
+            "memory or lower `max_model_len` or `kv_cache_tokens`"
         )
     return MemoryPlan(num_blocks, min(wanted_len, held))
 

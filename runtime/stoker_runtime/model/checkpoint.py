@@ -6,7 +6,9 @@ engine process before torch is imported.
 
 from __future__ import annotations
 
+import itertools
 import json
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +117,11 @@ def _list_files(folder: Path) -> dict[Path, list[str]]:
         raise CheckpointNotFound(_absent_message(folder))
     files: dict[Path, list[str]] = {}
     for name, file in _read_weight_map(index).items():
-        files.setdefault(folder / Path(str(file)).name, []).append(name)
+        if not isinstance(file, str) or file in ("", "..") or Path(file).name != file:
+            raise CheckpointBroken(
+                f"{index}: tensor {name} must be in a file of this folder, was {file!r}"
+            )
+        files.setdefault(folder / file, []).append(name)
     return files
 
 
@@ -129,7 +135,7 @@ def _absent_message(folder: Path) -> str:
 def _read_weight_map(index: Path) -> dict[str, Any]:
     try:
         weight_map = json.loads(index.read_bytes())["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointBroken(f"{index} has no readable `weight_map`: {error!r}") from error
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointBroken(f"{index}: `weight_map` must be an object with entries")
@@ -138,7 +144,10 @@ def _read_weight_map(index: Path) -> dict[str, Any]:
 
 def _read_header(file: Path) -> dict[str, Stored]:
     try:
-        size = file.stat().st_size
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for ever
+            raise CheckpointBroken(f"{file} must be a regular file")
+        size = status.st_size
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             text = stream.read(length) if length <= min(size, _MAX_HEADER_BYTES) else b""
@@ -160,7 +169,7 @@ def _parse_header(file: Path, text: bytes, start: int, size: int) -> dict[str, S
     try:
         entries = {name: e for name, e in json.loads(text).items() if name != "__metadata__"}
         tensors = {name: _parse_entry(file, name, e, start) for name, e in entries.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointBroken(f"{file}: its header is not safetensors: {error!r}") from error
     for tensor in tensors.values():
         end = tensor.offset + tensor.num_bytes
@@ -168,7 +177,16 @@ def _parse_header(file: Path, text: bytes, start: int, size: int) -> dict[str, S
             raise CheckpointBroken(
                 f"{file} is truncated: tensor {tensor.name} ends at byte {end}, the file has {size}"
             )
+    _check_overlaps(file, tensors)
     return tensors
+
+
+def _check_overlaps(file: Path, tensors: dict[str, Stored]) -> None:
+    """Every byte belongs to one tensor at most."""
+    placed = sorted((one for one in tensors.values() if one.num_bytes), key=lambda one: one.offset)
+    for one, following in itertools.pairwise(placed):
+        if one.offset + one.num_bytes > following.offset:
+            raise CheckpointBroken(f"{file}: tensors {one.name} and {following.name} overlap")
 
 
 def _parse_entry(file: Path, name: str, entry: dict[str, Any], start: int) -> Stored:

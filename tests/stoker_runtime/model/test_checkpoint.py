@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -102,10 +103,54 @@ def test_a_tensor_in_the_wrong_shard_is_named(tmp_path: Path) -> None:
         check(folder)
 
 
-def test_a_shard_can_not_point_out_of_the_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "/etc/passwd", "a/../b", "./x", "..", ".", "", 3, None, ["x"]]
+)
+def test_a_shard_can_not_point_out_of_the_folder(tmp_path: Path, name: object) -> None:
     folder = write_checkpoint(tmp_path / "model", shards=2)
-    (folder / INDEX).write_text(json.dumps({"weight_map": {NORM: "../../etc/passwd"}}))
-    with pytest.raises(CheckpointNotFound, match="model/passwd does not exist"):
+    (folder / INDEX).write_text(json.dumps({"weight_map": {NORM: name}}))
+    with pytest.raises(CheckpointBroken, match=f"tensor {NORM} must be in a file of this folder"):
+        check(folder)
+
+
+def test_a_pipe_is_not_waited_for(folder: Path) -> None:
+    (folder / SINGLE).unlink()
+    os.mkfifo(folder / SINGLE)
+    with pytest.raises(CheckpointBroken, match=f"{SINGLE} must be a regular file"):
+        check(folder)
+
+
+def test_overlapping_tensors_are_named(folder: Path) -> None:
+    other = "model.layers.1.post_attention_layernorm.weight"
+
+    def overlap(header: dict[str, Any]) -> None:
+        begin, end = header[other]["data_offsets"]
+        header[NORM]["data_offsets"] = [begin + 4, end + 4]
+
+    edit_header(folder / SINGLE, overlap)
+    with pytest.raises(CheckpointBroken, match=rf"{SINGLE}: tensors .* and .* overlap"):
+        check(folder)
+
+
+@pytest.mark.parametrize("length", [2**63, 2**64 - 1, 10**9, 0])
+def test_a_wrong_header_length_is_named(folder: Path, length: int) -> None:
+    data = (folder / SINGLE).read_bytes()
+    (folder / SINGLE).write_bytes(struct.pack("<Q", length) + data[8:])
+    with pytest.raises(CheckpointBroken, match=SINGLE):
+        check(folder)
+
+
+@pytest.mark.parametrize("shape", [[1e999], ["x"], [-1], 3, None])
+def test_a_shape_that_is_none_is_named(folder: Path, shape: object) -> None:
+    edit_header(folder / SINGLE, lambda header: header[NORM].update(shape=shape))
+    with pytest.raises(CheckpointBroken, match=SINGLE):
+        check(folder)
+
+
+def test_a_nest_of_brackets_is_named(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, shards=2)
+    (folder / INDEX).write_text("[" * 200_000)
+    with pytest.raises(CheckpointBroken, match="weight_map"):
         check(folder)
 
 
