@@ -15,9 +15,9 @@ from typing import NoReturn
 from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from stoker_runtime.errors import CheckpointBroken, RequestInvalid
+from stoker_runtime.text.sandbox import MAX_SOURCE_CHARS, Sandbox, TooCostly, metered
 
 Message = Mapping[str, object]
 
@@ -28,10 +28,19 @@ class ChatTemplate:
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         """Compile it. Raises `CheckpointBroken` when it is not a template."""
         self._special_tokens = dict(special_tokens)
+        self._source_chars = len(source)
+        self._environment = _environment()
+        if len(source) > MAX_SOURCE_CHARS:
+            raise CheckpointBroken(
+                f"the checkpoint's chat_template is over {MAX_SOURCE_CHARS} long"
+            )
         try:
-            self._template = _environment().from_string(source)
+            self._template = self._environment.from_string(source)
         except TemplateError as error:
             raise CheckpointBroken(f"the checkpoint's chat_template: {error}") from None
+        except Exception as error:  # nested too deeply for Python's compiler, or a huge number
+            what = type(error).__name__
+            raise CheckpointBroken(f"the checkpoint's chat_template ({what})") from error
 
     def render(
         self,
@@ -45,11 +54,12 @@ class ChatTemplate:
         Raises `RequestInvalid`.
         """
         names = {"tools": None, "documents": None, "add_generation_prompt": opens_answer}
+        self._environment.refuel(self._source_chars)
         try:
             return self._template.render(
                 self._special_tokens | names | dict(extra or {}), messages=list(messages)
             )
-        except _Refused as error:
+        except (_Refused, TooCostly) as error:
             raise RequestInvalid(str(error)) from None
         except Exception as error:  # a template is a program: anything may go wrong in it
             what = type(error).__name__
@@ -90,12 +100,10 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def _environment() -> Sandbox:
     """What templates are written for: blocks take their line, and a few functions exist."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
-    )
-    environment.filters["tojson"] = _tojson
+    environment = Sandbox([loopcontrols, _Generation])
+    environment.filters["tojson"] = metered("tojson", _tojson)
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
     return environment
