@@ -34,15 +34,25 @@ def rms_norm(
 def rotate(
     x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
 ) -> torch.Tensor:  # [num_tokens, num_heads, head_dim]
-    """Turn each pair (x[i], x[i + d/2]) by its position's angle; cos, sin: [num_tokens, 1, d/2]."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    """Turn each pair (x[i], x[i + d/2]) by its position's angle; cos, sin: [num_tokens, 1, d/2].
+
+    Entries beyond d stay as they are.
+    """
+    half = cos.shape[-1]
+    first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), dim=-1)
 
 
 def silu_and_multiply(gate_up: torch.Tensor) -> torch.Tensor:  # [num_tokens, inter]
     """silu(gate) · up, of [num_tokens, 2 · inter]."""
     gate, up = gate_up.chunk(2, dim=-1)
     return F.silu(gate) * up
+
+
+def gelu_and_multiply(gate_up: torch.Tensor) -> torch.Tensor:  # [num_tokens, inter]
+    """gelu(gate) · up with gelu's tanh approximation, of [num_tokens, 2 · inter]."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.gelu(gate, approximate="tanh") * up
 
 
 def write_kv(cache: torch.Tensor, k: torch.Tensor, v: torch.Tensor, slots: torch.Tensor) -> None:

@@ -11,6 +11,16 @@ from dataclasses import dataclass
 from stoker_runtime.model.spec import ModelSpec
 from stoker_runtime.quant.layout import Kind
 
+_NORMS = {"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+_GEMMA_NORMS = {
+    "attn_norm": "input_layernorm",
+    "attn_out_norm": "post_attention_layernorm",
+    "mlp_norm": "pre_feedforward_layernorm",
+    "mlp_out_norm": "post_feedforward_layernorm",
+}
+_MLP_NAMES = {"mixtral": ("w1", "w3", "w2"), "qwen": ("gate_proj", "up_proj", "down_proj")}
+_BLOCK_NAMES = {"mixtral": "block_sparse_moe", "qwen": "mlp"}
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -62,24 +72,77 @@ def ignored_names(spec: ModelSpec) -> tuple[str, ...]:
     return (*derived, "lm_head.weight") if spec.tied_embeddings else derived
 
 
+def _plan_layer(spec: ModelSpec, index: int) -> list[Fused]:
+    source, target = f"model.layers.{index}.", f"layers.{index}."
+    names = _GEMMA_NORMS if spec.family.is_gemma else _NORMS
+    norms = {
+        name: _single(f"{target}{name}", f"{source}{part}.weight", (spec.hidden_size,))
+        for name, part in names.items()
+    }
+    mlp = _plan_experts if spec.layers[index].is_sparse else _plan_mlp
+    return [
+        norms["attn_norm"],
+        *_plan_attention(spec, f"{source}self_attn.", target),
+        *(norms[name] for name in names if name != "attn_norm"),
+        *mlp(spec, source, target),
+    ]
+
+
+def _plan_attention(spec: ModelSpec, source: str, target: str) -> list[Fused]:
+    hidden, q, kv = spec.hidden_size, spec.q_size, spec.kv_size
+    if spec.family.is_fused:
+        qkv = {f"{source}qkv_proj": q + 2 * kv}
+    else:
+        qkv = {f"{source}q_proj": q, f"{source}k_proj": kv, f"{source}v_proj": kv}
+    norms = ("q_norm", "k_norm") if spec.family.has_head_norms else ()
+    return [
+        *_linear(f"{target}qkv", qkv, hidden, spec.attention_bias),
+        *(_single(f"{target}{n}", f"{source}{n}.weight", (spec.head_dim,)) for n in norms),
+        *_linear(f"{target}out", {f"{source}o_proj": hidden}, q, spec.output_bias),
+    ]
+
+
+def _plan_mlp(spec: ModelSpec, source: str, target: str) -> list[Fused]:
+    hidden, inter = spec.hidden_size, spec.intermediate_size
+    if not spec.family.is_fused:
+        return _gated(spec, f"{source}mlp.", target, inter)
+    return [
+        *_linear(f"{target}gate_up", {f"{source}mlp.gate_up_proj": 2 * inter}, hidden, False),
+        *_linear(f"{target}down", {f"{source}mlp.down_proj": hidden}, inter, False),
+    ]
+
+
+def _gated(spec: ModelSpec, source: str, target: str, inter: int) -> list[Fused]:
+    """The three products of an MLP: gate and up side by side, then down."""
+    gate, up, down = _MLP_NAMES[spec.family.experts or "qwen"]
+    hidden, bias = spec.hidden_size, spec.mlp_bias
+    gate_up = {f"{source}{gate}": inter, f"{source}{up}": inter}
+    return [
+        *_linear(f"{target}gate_up", gate_up, hidden, bias),
+        *_linear(f"{target}down", {f"{source}{down}": hidden}, inter, bias),
+    ]
+
+
+def _plan_experts(spec: ModelSpec, source: str, target: str) -> list[Fused]:
+    """The router, every expert's MLP, and the one that all tokens share."""
+    experts = spec.experts
+    assert experts is not None, "a sparse layer needs experts"
+    block = f"{source}{_BLOCK_NAMES[experts.names]}."
+    hidden, shared = spec.hidden_size, experts.shared_size
+    plan = [_single(f"{target}router", f"{block}gate.weight", (experts.num_experts, hidden))]
+    for index in range(experts.num_experts):
+        names = (f"{block}experts.{index}.", f"{target}experts.{index}.")
+        plan += _gated(spec, *names, experts.intermediate_size)
+    if shared:
+        plan += _gated(spec, f"{block}shared_expert.", f"{target}shared.", shared)
+        plan.append(
+            _single(f"{target}shared_gate", f"{block}shared_expert_gate.weight", (1, hidden))
+        )
+    return plan
+
+
 def _single(name: str, part: str, shape: tuple[int, ...]) -> Fused:
     return Fused(name, (Part(part, shape),))
-
-
-def _plan_layer(spec: ModelSpec, index: int) -> list[Fused]:
-    source, target = f"model.layers.{index}", f"layers.{index}"
-    hidden, inter, q, kv = spec.hidden_size, spec.intermediate_size, spec.q_size, spec.kv_size
-    attn, mlp = f"{source}.self_attn", f"{source}.mlp"
-    qkv = {f"{attn}.q_proj": q, f"{attn}.k_proj": kv, f"{attn}.v_proj": kv}
-    gate_up = {f"{mlp}.gate_proj": inter, f"{mlp}.up_proj": inter}
-    return [
-        _single(f"{target}.attn_norm", f"{source}.input_layernorm.weight", (hidden,)),
-        *_linear(f"{target}.qkv", qkv, hidden, spec.attention_bias),
-        *_linear(f"{target}.out", {f"{attn}.o_proj": hidden}, q, spec.attention_bias),
-        _single(f"{target}.mlp_norm", f"{source}.post_attention_layernorm.weight", (hidden,)),
-        *_linear(f"{target}.gate_up", gate_up, hidden, spec.mlp_bias),
-        *_linear(f"{target}.down", {f"{mlp}.down_proj": hidden}, inter, spec.mlp_bias),
-    ]
 
 
 def _linear(name: str, parts: dict[str, int], columns: int, bias: bool) -> list[Fused]:

@@ -1,8 +1,8 @@
 """What a checkpoint's `config.json` says about the network, checked and without torch.
 
-Knows the Llama family's fields in their old and new spellings; does not know tensors or files of
-weights. Read by the engine process first of all, so that a model that can't be run is refused by
-name before a byte of it is read.
+Knows how a config and its family (`families`) make the numbers and switches of a decoder; does not
+know tensors or files of weights. Read by the engine process first of all, so that a model that
+can't be run is refused by name before a byte of it is read.
 """
 
 from __future__ import annotations
@@ -13,22 +13,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stoker_runtime.errors import ArchitectureUnsupported, CheckpointBroken, CheckpointNotFound
+from stoker_runtime.model.experts import ExpertsSpec, is_sparse, parse_experts
+from stoker_runtime.model.families import FAMILIES, Family, has_rope
+from stoker_runtime.model.fields import Fields
+from stoker_runtime.model.rope import GLOBAL, LOCAL, RopeSpec, parse_local_ropes, parse_one_rope
 from stoker_runtime.quant.spec import QuantSpec, parse_quantization
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 ITEM_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
-_ARCHITECTURES = ("LlamaForCausalLM",)
 
 
 @dataclass(frozen=True, slots=True)
-class RopeScaling:
-    """How rotary frequencies are stretched beyond the length the model was trained on."""
+class LayerSpec:
+    """What one layer differs in from the others."""
 
-    kind: Literal["linear", "llama3"]
-    factor: float
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_max_position: int = 8192
+    window: int = 0
+    """Tokens that a token sees, itself included; 0: all."""
+    rope: int | None = 0
+    """Index into the model's ropes; None: queries and keys are not turned."""
+    is_sparse: bool = False
+    """Its MLP is a mixture of experts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,23 +40,37 @@ class ModelSpec:
     """The numbers and switches of a decoder."""
 
     architecture: str
+    family: Family
     vocab_size: int
     hidden_size: int
     intermediate_size: int
-    num_layers: int
     num_heads: int
     num_kv_heads: int
     head_dim: int
     max_position: int
     rms_norm_eps: float
-    rope_theta: float
-    rope_scaling: RopeScaling | None
     tied_embeddings: bool
-    attention_bias: bool
-    mlp_bias: bool
+    layers: tuple[LayerSpec, ...]
+    ropes: tuple[RopeSpec, ...]
     eos_token_ids: tuple[int, ...]
+    attention_bias: bool = False
+    """q, k and v have biases."""
+    output_bias: bool = False
+    """So has attention's output."""
+    mlp_bias: bool = False
+    score_scale: float
+    """Products of queries and keys are multiplied by it."""
+    score_softcap: float | None = None
+    logit_softcap: float | None = None
+    experts: ExpertsSpec | None = None
+    """Of the sparse layers."""
     quantization: QuantSpec | None = None
     """How the checkpoint's products are quantised."""
+
+    @property
+    def num_layers(self) -> int:
+        """Layers with attention and an MLP."""
+        return len(self.layers)
 
     @property
     def q_size(self) -> int:
@@ -66,8 +84,8 @@ class ModelSpec:
 
     @property
     def windows(self) -> tuple[int, ...]:
-        """The lengths of attention windows that its layers have; 0: no window."""
-        return (0,)
+        """The different windows of its layers; 0: no window."""
+        return tuple(sorted({layer.window for layer in self.layers}))
 
     def kv_bytes_per_token(self, dtype: Dtype) -> int:
         """Keys and values of one token in all layers: 2 · 30 · 192 · 2 = 23 040 for 135M, bf16."""
@@ -75,16 +93,20 @@ class ModelSpec:
 
 
 def read_spec(folder: Path) -> ModelSpec:
-    """Read and check `config.json` and `generation_config.json`."""
+    """Read and check `config.json` and `generation_config.json`.
+
+    Raises `CheckpointNotFound`, `CheckpointBroken` or `ArchitectureUnsupported`, which name the
+    file, the field and its value.
+    """
     if not folder.is_dir():
         raise CheckpointNotFound(
             f"model folder {folder} does not exist: check the volume and `--model`"
         )
     document = _read_json(folder / "config.json")
-    _refuse_unsupported(document)
+    architecture = _pick_architecture(document)
     generation = folder / "generation_config.json"
     ends = _read_json(generation) if generation.exists() else {}
-    return _parse_spec(_Fields(document), _parse_ends(ends) or _parse_ends(document))
+    return _parse_spec(document, architecture, _parse_ends(ends) or _parse_ends(document))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -103,90 +125,125 @@ def _read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-def _refuse_unsupported(document: dict[str, Any]) -> None:
+def _pick_architecture(document: dict[str, Any]) -> str:
     names = document.get("architectures")
     if not isinstance(names, list) or not names:
         raise CheckpointBroken("config.json: `architectures` is missing")
-    if names[0] not in _ARCHITECTURES:
+    if names[0] not in FAMILIES:
         raise ArchitectureUnsupported(
-            f"architecture {names[0]!r} is not supported; supported are {', '.join(_ARCHITECTURES)}"
+            f"architecture {names[0]!r} is not supported; supported are {', '.join(FAMILIES)}"
         )
-    if document.get("hidden_act", "silu") != "silu":
-        raise ArchitectureUnsupported(
-            f"config.json: `hidden_act` {document['hidden_act']!r} is not supported, only 'silu' is"
-        )
+    return str(names[0])
 
 
-class _Fields:
-    """Reads typed fields of one JSON object and names the one that is wrong."""
+def _parse_spec(
+    document: dict[str, Any], architecture: str, eos_token_ids: tuple[int, ...]
+) -> ModelSpec:
+    family = FAMILIES[architecture]
+    fields = Fields(document, defaults=family.defaults)
+    fields.choice(family.activation_field, (family.activation,))
+    _refuse_options(fields)
+    heads = fields.size("num_attention_heads")
+    head_dim = _parse_head_dim(fields, heads)
+    parse = parse_local_ropes if family.has_local_rope else parse_one_rope
+    ropes = parse(fields, head_dim)
+    return ModelSpec(
+        architecture=architecture,
+        family=family,
+        vocab_size=fields.size("vocab_size"),
+        hidden_size=fields.size("hidden_size"),
+        intermediate_size=fields.size("intermediate_size"),
+        num_heads=heads,
+        num_kv_heads=_parse_kv_heads(fields, heads),
+        head_dim=head_dim,
+        max_position=_parse_max_position(fields, ropes),
+        rms_norm_eps=fields.number("rms_norm_eps", 1e-6),
+        tied_embeddings=fields.flag("tie_word_embeddings"),
+        layers=_parse_layers(fields, family),
+        ropes=ropes,
+        eos_token_ids=eos_token_ids,
+        attention_bias=family.biases == "always" or fields.flag(family.biases),
+        output_bias=family.biases == "attention_bias" and fields.flag("attention_bias"),
+        mlp_bias=family.has_mlp_bias_field and fields.flag("mlp_bias"),
+        score_scale=fields.number("query_pre_attn_scalar", head_dim) ** -0.5
+        if family.is_gemma
+        else head_dim**-0.5,
+        score_softcap=fields.maybe_number("attn_logit_softcapping") if family.is_gemma else None,
+        logit_softcap=fields.maybe_number("final_logit_softcapping") if family.is_gemma else None,
+        experts=parse_experts(fields, family.experts) if family.experts else None,
+        quantization=_parse_quantization(fields.value("quantization_config")),
+    )
 
-    def __init__(self, document: dict[str, Any], prefix: str = "") -> None:
-        self._document = document
-        self._prefix = prefix
 
-    def value(self, name: str) -> object:
-        """The raw value; None when absent."""
-        return self._document.get(name)
-
-    def size(self, name: str, default: int | None = None) -> int:
-        """A positive whole number."""
-        value = self._document.get(name)
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self._wrong(name, "a whole number ≥ 1", value)
-        return value
-
-    def number(self, name: str, default: float | None = None) -> float:
-        """A positive number."""
-        value = self._document.get(name)
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            raise self._wrong(name, "a number > 0", value)
-        return float(value)
-
-    def flag(self, name: str) -> bool:
-        """True or false; absent is false."""
-        value = self._document.get(name)
-        if value is not None and not isinstance(value, bool):
-            raise self._wrong(name, "true or false", value)
-        return bool(value)
-
-    def _wrong(self, name: str, wanted: str, value: object) -> CheckpointBroken:
-        found = "is missing" if value is None else f"was {value!r}"
-        return CheckpointBroken(f"config.json: `{self._prefix}{name}` must be {wanted}, {found}")
+def _refuse_options(fields: Fields) -> None:
+    """Options that change the network and have no code."""
+    if fields.flag("use_bidirectional_attention"):
+        raise fields.unsupported("use_bidirectional_attention", True, ("false",))
+    if fields.value("is_encoder_decoder"):
+        raise fields.unsupported("is_encoder_decoder", True, ("false",))
 
 
-def _parse_spec(fields: _Fields, eos_token_ids: tuple[int, ...]) -> ModelSpec:
-    hidden, heads = fields.size("hidden_size"), fields.size("num_attention_heads")
+def _parse_head_dim(fields: Fields, heads: int) -> int:
+    head_dim = fields.size("head_dim", max(1, fields.size("hidden_size") // heads))
+    if head_dim % 2:
+        raise CheckpointBroken(f"config.json: `head_dim` must be even, was {head_dim}")
+    return head_dim
+
+
+def _parse_kv_heads(fields: Fields, heads: int) -> int:
     kv_heads = fields.size("num_key_value_heads", heads)
     if heads % kv_heads:
         raise CheckpointBroken(
             "config.json: `num_attention_heads` must be a multiple of `num_key_value_heads`, "
             f"was {heads} and {kv_heads}"
         )
-    head_dim = fields.size("head_dim", max(1, hidden // heads))
-    if head_dim % 2:
-        raise CheckpointBroken(f"config.json: `head_dim` must be even, was {head_dim}")
-    theta, scaling = _parse_rope(fields)
-    return ModelSpec(
-        architecture=_ARCHITECTURES[0],
-        vocab_size=fields.size("vocab_size"),
-        hidden_size=hidden,
-        intermediate_size=fields.size("intermediate_size"),
-        num_layers=fields.size("num_hidden_layers"),
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=head_dim,
-        max_position=fields.size("max_position_embeddings", 2048),
-        rms_norm_eps=fields.number("rms_norm_eps", 1e-6),
-        rope_theta=theta,
-        rope_scaling=scaling,
-        tied_embeddings=fields.flag("tie_word_embeddings"),
-        attention_bias=fields.flag("attention_bias"),
-        mlp_bias=fields.flag("mlp_bias"),
-        eos_token_ids=eos_token_ids,
-        quantization=_parse_quantization(fields.value("quantization_config")),
+    return kv_heads
+
+
+def _parse_max_position(fields: Fields, ropes: tuple[RopeSpec, ...]) -> int:
+    """What is offered: with LongRoPE no more than the length that its short factors are for."""
+    length = fields.size("max_position_embeddings", 2048)
+    trained = [rope.original_max_position for rope in ropes if rope.kind == "longrope"]
+    return min([length, *trained])
+
+
+def _parse_layers(fields: Fields, family: Family) -> tuple[LayerSpec, ...]:
+    slides = _parse_slides(fields, family)
+    window = fields.size("sliding_window") if any(slides) else 0
+    if window >= fields.size("max_position_embeddings", 2048):
+        window = 0  # nobody is older than that
+    return tuple(
+        LayerSpec(
+            window=window if has_window else 0,
+            rope=_pick_rope(fields, family, index, has_window=has_window),
+            is_sparse=family.experts is not None and is_sparse(fields, index),
+        )
+        for index, has_window in enumerate(slides)
     )
+
+
+def _parse_slides(fields: Fields, family: Family) -> list[bool]:
+    """Which layers have a window, by `layer_types` or the family's rule."""
+    num_layers = fields.size("num_hidden_layers")
+    kinds = fields.value("layer_types")
+    if kinds is not None and (not isinstance(kinds, list) or len(kinds) != num_layers):
+        raise fields.wrong("layer_types", f"a list of {num_layers} names", kinds)
+    for kind in kinds or []:
+        if kind not in (GLOBAL, LOCAL):
+            raise fields.unsupported("layer_types", kind, (GLOBAL, LOCAL))
+    if family.slides is None or fields.value("sliding_window") is None:
+        return [False] * num_layers
+    if family.window_is_switched and not fields.flag("use_sliding_window"):
+        return [False] * num_layers
+    if kinds is not None:
+        return [kind == LOCAL for kind in kinds]
+    return [family.slides(fields, index) for index in range(num_layers)]
+
+
+def _pick_rope(fields: Fields, family: Family, index: int, *, has_window: bool) -> int | None:
+    if family.skips_rope and not has_rope(fields, index):
+        return None
+    return 1 if family.has_local_rope and has_window else 0
 
 
 def _parse_quantization(document: object) -> QuantSpec | None:
@@ -197,33 +254,6 @@ def _parse_quantization(document: object) -> QuantSpec | None:
             f"config.json: `quantization_config` must be an object, was {document!r}"
         )
     return parse_quantization(document)
-
-
-def _parse_rope(fields: _Fields) -> tuple[float, RopeScaling | None]:
-    """`rope_theta` and `rope_scaling` of old configs, or `rope_parameters` of new ones."""
-    name = "rope_parameters" if fields.value("rope_parameters") else "rope_scaling"
-    document = fields.value(name) or {}
-    if not isinstance(document, dict):
-        raise CheckpointBroken(f"config.json: `{name}` must be an object, was {document!r}")
-    rope = _Fields(document, f"{name}.")
-    theta = rope.number("rope_theta", fields.number("rope_theta", 10000.0))
-    kind = document.get("rope_type", document.get("type", "default"))
-    if kind == "default":
-        return theta, None
-    if kind == "linear":
-        return theta, RopeScaling("linear", rope.number("factor"))
-    if kind == "llama3":
-        return theta, RopeScaling(
-            "llama3",
-            rope.number("factor"),
-            rope.number("low_freq_factor"),
-            rope.number("high_freq_factor"),
-            rope.size("original_max_position_embeddings"),
-        )
-    raise ArchitectureUnsupported(
-        f"config.json: `{name}.rope_type` {kind!r} is not supported; "
-        "supported are 'default', 'linear', 'llama3'"
-    )
 
 
 def _parse_ends(document: dict[str, Any]) -> tuple[int, ...]:

@@ -11,25 +11,26 @@ from hypothesis import strategies as st
 from stoker_runtime.config import Config
 from stoker_runtime.engine.memory import MemoryPlan, plan_memory
 from stoker_runtime.errors import ConfigInvalid, OutOfMemory
-from stoker_runtime.model.spec import ModelSpec
+from stoker_runtime.model.families import FAMILIES
+from stoker_runtime.model.rope import RopeSpec
+from stoker_runtime.model.spec import LayerSpec, ModelSpec
 
 GIB = 1 << 30
 SPEC = ModelSpec(
     architecture="LlamaForCausalLM",
+    family=FAMILIES["LlamaForCausalLM"],
     vocab_size=49152,
     hidden_size=576,
     intermediate_size=1536,
-    num_layers=30,
+    layers=(LayerSpec(),) * 30,
     num_heads=9,
     num_kv_heads=3,
     head_dim=64,
     max_position=2048,
     rms_norm_eps=1e-5,
-    rope_theta=10000.0,
-    rope_scaling=None,
+    ropes=(RopeSpec(theta=10000.0, dim=64),),
     tied_embeddings=True,
-    attention_bias=False,
-    mlp_bias=False,
+    score_scale=0.125,
     eos_token_ids=(2,),
 )
 
@@ -74,6 +75,16 @@ def test_refuses_what_does_not_fit(
     with pytest.raises(OutOfMemory, match=message) as caught:
         plan(available_bytes, **settings)
     assert "give the pod more memory or lower" in str(caught.value)
+
+
+def test_a_refusal_shows_its_arithmetic() -> None:
+    """40 MiB of activations: 4 · (512 · (4 · 576 + 3 · 1536 + 3 · 576) + 4 · 32 · 49152) bytes."""
+    with pytest.raises(OutOfMemory) as caught:
+        plan(650 << 20, max_model_len=2048)
+    assert (
+        "650 MiB are available, 609 MiB are taken by weights (269), activations (40) and processes "
+        "(300); 70% of the rest is room for 1278 tokens of KV cache at 23040 bytes, 2048 are needed"
+    ) in str(caught.value)
 
 
 def test_refuses_a_length_beyond_the_checkpoints() -> None:

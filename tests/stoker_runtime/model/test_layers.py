@@ -11,7 +11,8 @@ import torch
 
 from stoker_runtime.kernels.linear import DenseLinear
 from stoker_runtime.model.layers import Mlp, RmsNorm, build_rope
-from stoker_runtime.model.spec import ModelSpec, read_spec
+from stoker_runtime.model.rope import RopeSpec
+from stoker_runtime.model.spec import read_spec
 from support.checkpoints import LlamaShape, build_config
 
 CPU = torch.device("cpu")
@@ -24,10 +25,10 @@ LLAMA3 = {
 }
 
 
-def read(folder: Path, **fields: Any) -> ModelSpec:
+def read(folder: Path, **fields: Any) -> RopeSpec:
     shape = LlamaShape(head_dim=64, max_position_embeddings=131072, **fields)
     (folder / "config.json").write_text(json.dumps(build_config(shape)))
-    return read_spec(folder)
+    return read_spec(folder).ropes[0]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,97 @@
+"""Reads typed fields of a JSON object and names the one that is wrong.
+
+Knows JSON's types only; does not know what the fields mean. Used for `config.json` by `spec`,
+`rope` and `experts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stoker_runtime.errors import ArchitectureUnsupported, CheckpointBroken
+
+
+class Fields:
+    """One object of `config.json`, laid over what its family takes for granted."""
+
+    def __init__(
+        self,
+        document: Mapping[str, Any],
+        prefix: str = "",
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._document = {**(defaults or {}), **document}
+        self._prefix = prefix
+
+    def value(self, name: str) -> Any:
+        """The raw value; None when absent."""
+        return self._document.get(name)
+
+    def size(self, name: str, default: int | None = None) -> int:
+        """A positive whole number."""
+        value = self._document.get(name)
+        value = default if value is None else value
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise self.wrong(name, "a whole number ≥ 1", value)
+        return value
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """A positive number."""
+        value = self._document.get(name)
+        value = default if value is None else value
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise self.wrong(name, "a number > 0", value)
+        return float(value)
+
+    def maybe_number(self, name: str) -> float | None:
+        """A positive number, or None when absent."""
+        return None if self._document.get(name) is None else self.number(name)
+
+    def flag(self, name: str) -> bool:
+        """True or false; absent is false."""
+        value = self._document.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise self.wrong(name, "true or false", value)
+        return bool(value)
+
+    def numbers(self, name: str, length: int) -> tuple[float, ...]:
+        """So many positive numbers."""
+        values = self._document.get(name)
+        found = values if isinstance(values, list) else []
+        good = [float(value) for value in found if _is_number(value) and value > 0]
+        if len(found) != length or len(good) != length:
+            raise self.wrong(name, f"a list of {length} numbers > 0", values)
+        return tuple(good)
+
+    def choice(self, name: str, choices: Sequence[str]) -> str:
+        """A word that there is code for."""
+        value = self._document.get(name)
+        if value not in choices:
+            raise self.unsupported(name, value, choices)
+        return str(value)
+
+    def child(self, name: str, defaults: Mapping[str, Any] | None = None) -> Fields:
+        """An object in this one, empty when absent."""
+        value = self._document.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise self.wrong(name, "an object", value)
+        return Fields(value or {}, f"{self._prefix}{name}.", defaults)
+
+    def wrong(self, name: str, wanted: str, value: object) -> CheckpointBroken:
+        """The error to raise for a value that makes no sense."""
+        found = "is missing" if value is None else f"was {value!r}"
+        return CheckpointBroken(f"config.json: `{self._prefix}{name}` must be {wanted}, {found}")
+
+    def unsupported(
+        self, name: str, value: object, choices: Sequence[str]
+    ) -> ArchitectureUnsupported:
+        """The error to raise for a value that makes sense and has no code."""
+        return ArchitectureUnsupported(
+            f"config.json: `{self._prefix}{name}` {value!r} is not supported; "
+            f"supported: {', '.join(repr(choice) for choice in choices)}"
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

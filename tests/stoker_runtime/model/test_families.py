@@ -1,0 +1,112 @@
+"""Every family through the whole engine against `transformers`: the same logits, the same answers.
+
+The models are random and tiny, their windows, soft caps, ropes and experts are not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from stoker_runtime.engine.engine import Engine
+from stoker_runtime.engine.runner import Runner
+from stoker_runtime.schedule.params import SamplingParams
+from stoker_runtime.schedule.step import Chunk
+from stoker_runtime.wire import Generate
+from support.engines import make_engine, make_model, run_all, token_ids
+from support.families import FAMILIES, VOCAB, write_family
+
+GREEDY = SamplingParams(max_tokens=12, temperature=0.0, ignore_eos=True)
+LENGTHS = {"a": 5, "b": 44, "c": 1, "d": 23, "b again": 44, "e": 13}
+SETTINGS = {
+    "plenty": {},
+    "small chunks": {"max_batched_tokens": 7, "max_num_seqs": 3, "block_size": 4},
+    "little cache": {
+        "kv_cache_tokens": 76,
+        "block_size": 4,
+        "max_num_seqs": 6,
+        "max_batched_tokens": 24,
+    },
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, torch.nn.Module]:
+    """A checkpoint folder and the model it was written from."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp(request.param)
+    return folder, write_family(folder, request.param)
+
+
+def make_prompt(length: int) -> list[int]:
+    generator = torch.Generator().manual_seed(length)
+    ids: list[int] = torch.randint(3, VOCAB, (length,), generator=generator).tolist()
+    return ids
+
+
+@torch.inference_mode()
+def expected_logits(model: torch.nn.Module, ids: list[int]) -> torch.Tensor:
+    """What `transformers` computes after each token, without any cache."""
+    logits: torch.Tensor = model(torch.tensor([ids]), use_cache=False).logits[0].float()
+    return logits
+
+
+@pytest.mark.parametrize("cuts", [(60,), (1, 2, 25, 26, 60)], ids=["whole", "cut"])
+def test_logits_equal(family: tuple[Path, torch.nn.Module], cuts: tuple[int, ...]) -> None:
+    """The prompt in one chunk, or in several over a cache whose blocks lie anywhere."""
+    folder, model = family
+    prompt = make_prompt(60)
+    expected = expected_logits(model, prompt)
+    runner = Runner(make_model(folder), num_blocks=20, block_size=4)
+    blocks = (3, 17, 9, 0, 12, 5, 19, 1, 8, 14, 2, 11, 6, 18, 4)
+    for start, end in zip((0, *cuts), cuts, strict=False):
+        hidden = runner.compute([Chunk("a", start, tuple(prompt[start:end]), blocks, samples=True)])
+        torch.testing.assert_close(runner.score(hidden), expected[start:end], atol=1e-4, rtol=0)
+
+
+def test_logits_equal_in_a_mixed_step(family: tuple[Path, torch.nn.Module]) -> None:
+    """A decode beyond the window, a whole prompt and the rest of a prompt together."""
+    folder, model = family
+    prompts = [make_prompt(30), make_prompt(21), make_prompt(34)]
+    runner = Runner(make_model(folder), num_blocks=12, block_size=8)
+    tables = [(7, 3, 5, 2), (1, 0, 4), (11, 10, 9, 8, 6)]
+    runner.compute([Chunk("a", 0, tuple(prompts[0][:29]), tables[0], samples=False)])
+    runner.compute([Chunk("c", 0, tuple(prompts[2][:10]), tables[2], samples=False)])
+    step = [
+        Chunk("a", 29, tuple(prompts[0][29:]), tables[0], samples=True),
+        Chunk("b", 0, tuple(prompts[1]), tables[1], samples=True),
+        Chunk("c", 10, tuple(prompts[2][10:]), tables[2], samples=True),
+    ]
+    for row, prompt in zip(runner.run(step), prompts, strict=True):
+        expected = expected_logits(model, prompt)[-1]
+        torch.testing.assert_close(row, expected, atol=1e-4, rtol=0)
+
+
+def answer(engine: Engine) -> dict[str, list[int]]:
+    """All prompts at once, then one of them again."""
+    requests = [Generate(name, make_prompt(length), GREEDY) for name, length in LENGTHS.items()]
+    outputs = run_all(engine, requests) | run_all(
+        engine, [Generate("a later", make_prompt(5), GREEDY)]
+    )
+    return {name: token_ids(made) for name, made in outputs.items()}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=list(SETTINGS))
+def test_greedy_answers_equal(
+    family: tuple[Path, torch.nn.Module], settings: dict[str, int]
+) -> None:
+    """Each token is the likeliest after those before it, for `transformers` too."""
+    folder, model = family
+    engine = make_engine(folder, **settings)
+    answers = answer(engine)
+    assert len(answers) == len(LENGTHS) + 1
+    for name, made in answers.items():
+        prompt = make_prompt(LENGTHS.get(name, 5))
+        expected = expected_logits(model, prompt + made)[len(prompt) - 1 : -1].argmax(-1)
+        assert made == expected.tolist(), name
+    if "kv_cache_tokens" in settings:
+        assert engine.stats.preemptions > 0
