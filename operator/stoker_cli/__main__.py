@@ -9,8 +9,11 @@ import typer
 
 from stoker_cli.bench.command import bench
 from stoker_cli.chat import chat
+from stoker_cli.quantize import quantize
+from stoker_cli.serve import serve
 from stoker_cli.why import why
 
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 app = typer.Typer(
     name="stoker",
     help="Serverless language models on Kubernetes.",
@@ -19,6 +22,8 @@ app = typer.Typer(
 )
 app.command()(bench)
 app.command()(chat)
+app.command()(quantize)
+app.command(context_settings=_PASSED_ON)(serve)
 app.command()(why)
 
 if __name__ == "__main__":
