@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import support.fake_engine as fake_engine
 from support.checkpoints import write_checkpoint
 from support.fake_engine import Script
-from support.runtime_server import run_server
+from support.runtime_server import free_ports, run_server
 
 HEAVY = ("torch", "triton", "safetensors", "numpy", "transformers", "fastapi", "starlette")
 LATE = (
@@ -81,3 +82,48 @@ def test_sigterm_before_anything_runs_ends_it(tmp_path: Path) -> None:
         time.sleep(0.05)
         server.terminate()
         assert server.process.wait(5) in (0, -15)  # -15: the interpreter itself was not up yet
+
+
+SERVE_ONE = """
+import os, socket, sys, threading, time
+from stoker_runtime.__main__ import main
+
+def ask(head, body=b""):
+    request = head + b" HTTP/1.0\\r\\ncontent-length: %d\\r\\n\\r\\n" % len(body) + body
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.sendall(request)
+        return b"".join(iter(lambda: sock.recv(1 << 16), b""))
+
+def watch():
+    while True:
+        try:
+            if b" 200 OK" in ask(b"GET /ready"):
+                break
+        except OSError:
+            pass
+        time.sleep(0.05)
+    chat = b'{"model": "model", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}'
+    assert b" 200 OK" in ask(b"POST /v1/chat/completions", chat)
+    sys.stdout.write("\\n".join(sys.modules))
+    sys.stdout.flush()
+    os._exit(0)
+
+port, engine = int(sys.argv[1]), sys.argv[3]
+threading.Thread(target=watch, daemon=True).start()
+ports = ["--port", sys.argv[1], "--admin-port", sys.argv[2]]
+main(["serve", "--model", sys.argv[4], *ports], [engine])
+"""
+
+
+def test_a_server_that_has_answered_holds_no_torch_and_no_framework(tmp_path: Path) -> None:
+    model = write_checkpoint(tmp_path / "model")
+    ports = [str(port) for port in free_ports(2)]
+    command = [sys.executable, "-c", SERVE_ONE, *ports, fake_engine.__file__, str(model)]
+    env = os.environ | {"FAKE_ENGINE": fake_engine.dump(Script())}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    modules = set(done.stdout.split())
+    assert "stoker_runtime.server.switch" in modules, done.stderr
+    unwanted = {*HEAVY, *LATE} - {"tokenizers", "jinja2"}  # these two make the texts
+    assert not modules & unwanted
+    assert not [name for name in modules if name.startswith("stoker_runtime.engine")]
+    assert not [name for name in modules if name.startswith("stoker_runtime.model")]

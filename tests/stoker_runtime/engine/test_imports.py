@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from stoker_runtime.engine import imports
 from stoker_runtime.engine.imports import DEFERRED
+from support.checkpoints import write_checkpoint
 
 
 def run_fresh(code: str) -> dict[str, object]:
@@ -72,3 +74,46 @@ def test_a_torch_that_refuses_is_imported_whole(monkeypatch: pytest.MonkeyPatch)
     assert started == [[sys.executable, "-m", "stoker_runtime.engine", "--fd", "3"]]
     imports._import_or_restart()
     assert len(started) == 1
+
+
+SERVE_ONE = """
+import json, os, socket, sys, threading
+from stoker_runtime.engine import process
+from stoker_runtime.schedule.params import SamplingParams
+from stoker_runtime.wire import ApiInbox, Generate, Loaded, Outputs, send
+
+ours, theirs = socket.socketpair()
+params = SamplingParams(max_tokens=3, temperature=0.7, top_k=5, logprobs=2)
+
+def watch():
+    inbox = ApiInbox()
+    while data := ours.recv(1 << 16):
+        for message in inbox.feed(data):
+            if isinstance(message, Loaded):
+                send(ours, Generate("a", [5, 6, 7], params))
+            if isinstance(message, Outputs) and message.outputs[-1].finish_reason:
+                print(json.dumps({"modules": sorted(sys.modules)}), flush=True)
+                os._exit(0)
+
+threading.Thread(target=watch, daemon=True).start()
+process.main(["--fd", str(theirs.detach()), "--threads", "1", *sys.argv[1:]], {})
+"""
+
+
+@pytest.mark.parametrize("settings", [[], ["--quantization", "int8"]], ids=["plain", "int8"])
+def test_an_engine_that_has_answered_holds_no_compiler_and_no_server(
+    tmp_path: Path, settings: list[str]
+) -> None:
+    folder = write_checkpoint(tmp_path)
+    command = [sys.executable, "-c", SERVE_ONE, "--model", str(folder), *settings]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    modules = set(json.loads(done.stdout)["modules"])
+    assert "torch" in modules
+    assert not modules & {
+        *("torch._dynamo", "torch._inductor", "torch.fx.experimental.symbolic_shapes", "sympy"),
+        *("torchvision", "transformers", "safetensors", "triton", "pandas", "scipy"),
+        *("uvloop", "httptools", "tokenizers", "jinja2", "pydantic"),
+    }
+    assert not [
+        name for name in modules if name.startswith(("stoker_runtime.server", "stoker_api"))
+    ]
