@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
+KERNELS := runtime/stoker_runtime/kernels
+NATIVE := $(VENV)/.native
 HARNESS := PYTHONPATH=tests $(BIN)/python -m e2e.harness
 
 .PHONY: help setup fmt check test unit e2e demo demo-down bench-gateway bench-runtime crds golden lock images
@@ -12,7 +14,7 @@ HARNESS := PYTHONPATH=tests $(BIN)/python -m e2e.harness
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-setup: $(STAMP) ## install everything into .venv
+setup: $(STAMP) $(NATIVE) ## install everything into .venv
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,6 +23,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/uv pip sync --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock 2> >(grep -v '^ [-+~] ' >&2)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
+
+$(NATIVE): $(STAMP) $(KERNELS)/native.cpp $(KERNELS)/build.py
+	@$(BIN)/python $(KERNELS)/build.py && touch $@
 
 lock: ## resolve the dependencies again
 	@uv=$$(command -v uv || echo $(BIN)/uv); opts="--quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header"; \

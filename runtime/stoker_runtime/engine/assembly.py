@@ -14,6 +14,7 @@ from stoker_runtime.engine.engine import Engine
 from stoker_runtime.engine.loading import Recipe
 from stoker_runtime.engine.runner import Runner
 from stoker_runtime.errors import ConfigInvalid
+from stoker_runtime.kernels.native import find_library
 from stoker_runtime.model.decoder import Decoder, build_decoder
 from stoker_runtime.model.weights import TORCH_DTYPES, WeightPlan, build_weights
 from stoker_runtime.schedule.blocks import BlockPool
@@ -37,10 +38,20 @@ def build_model(recipe: Recipe, blob: mmap.mmap, *, owns_blob: bool = False) -> 
         device=torch.device(recipe.device),
         stored_as=recipe.spec.quantization,
         quantize_to=recipe.quantize_to,
+        packs=_packs(recipe),
         owns_blob=owns_blob,
     )
     weights = build_weights(blob, recipe.layout, recipe.placed, plan)
     return build_decoder(recipe.spec, weights)
+
+
+def _packs(recipe: Recipe) -> bool:
+    """Whether products run on the native library, which sums in float32; starts its threads."""
+    library = find_library()
+    if library is None or recipe.device != "cpu" or recipe.dtype != "float32":
+        return False
+    library.start_threads(recipe.num_threads)
+    return True
 
 
 def build_engine(recipe: Recipe, model: Decoder) -> tuple[Engine, Loaded]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from stoker_runtime.kernels.linear import DenseLinear, Linear
+from stoker_runtime.kernels.packed import pack_linear
 from stoker_runtime.model.layout import Fused, Part
 from stoker_runtime.model.reader import Placed
 from stoker_runtime.model.storage import BIAS, WEIGHT, is_product, product_name
@@ -60,6 +61,8 @@ class WeightPlan:
     """How the checkpoint is quantised."""
     quantize_to: Target | None = None
     """What an unquantised checkpoint is rounded to while loading."""
+    packs: bool = False
+    """Products are packed for the native library, of weights in the dtype they are stored in."""
     owns_blob: bool = False
     """Nobody else will read it again, so that what was copied is given back at once."""
 
@@ -69,13 +72,15 @@ def build_weights(
 ) -> Weights:
     """The decoder's weights; the parts of the blob that were copied are empty afterwards."""
     source = _Source(blob, placed, plan)
-    tensors = {fused.name: source.dense(fused) for fused in layout if not is_product(fused)}
+    apart = {HEAD} if plan.packs else set()
+    others = [one for one in layout if not is_product(one) and one.name not in apart]
+    tensors = {fused.name: source.dense(fused) for fused in others}
     linears: dict[str, Linear] = {}
     for fused in layout:
         if is_product(fused):
             name = fused.name.removesuffix(WEIGHT)
             linears[name] = source.product(fused, tensors.get(name + BIAS))
-    linears[HEAD] = source.head(tensors)
+    linears[HEAD] = source.head({fused.name: fused for fused in layout})
     return Weights(tensors, linears)
 
 
@@ -112,17 +117,27 @@ class _Source:
         """One tensor in the wanted dtype."""
         placed = [self._placed[part.name] for part in fused.parts]
         if len({one.tensor.dtype for one in placed}) == 1:
-            return self._view(placed[0], placed[-1]).view(fused.shape).to(self._plan.dtype)
+            view = self._view(placed[0], placed[-1]).view(fused.shape)
+            return view.to(self._plan.dtype)
         parts = [self._view(one, one).to(self._plan.dtype) for one in placed]
         return torch.cat(parts).view(fused.shape)
 
-    def head(self, tensors: Mapping[str, torch.Tensor]) -> Linear:
+    def _matrix(self, fused: Fused) -> torch.Tensor:
+        """A product's weight; bfloat16 stays as it is if it is going to be packed."""
+        placed = [self._placed[part.name] for part in fused.parts]
+        packs = self._plan.packs and self._plan.quantize_to is None
+        if packs and {one.tensor.dtype for one in placed} == {"BF16"}:
+            return self._view(placed[0], placed[-1]).view(fused.shape)
+        return self.dense(fused)
+
+    def head(self, layout: Mapping[str, Fused]) -> Linear:
         """The product that makes logits, from the embedding if it has no weight of its own.
 
         Rounded to 8 bits at most: 4 bits of it cost more accuracy than those of all layers.
         """
-        weight = tensors.get(HEAD, tensors["embed"])
-        return quantize(weight, "int8") if self._plan.quantize_to else DenseLinear(weight)
+        weight = self._matrix(layout.get(HEAD, layout["embed"]))
+        linear = quantize(weight, "int8") if self._plan.quantize_to else DenseLinear(weight)
+        return self._pack(linear)
 
     def product(self, fused: Fused, bias: torch.Tensor | None) -> Linear:
         """One product, its parts stacked where that is possible."""
@@ -130,16 +145,19 @@ class _Source:
         quant = self._plan.stored_as
         if quant and any(is_quantized(quant, module, self._placed) for module in modules):
             return self._quantized(quant, fused, bias)
-        weight = self.dense(fused)
-        if self._plan.quantize_to is None:
-            return DenseLinear(weight, bias)
-        linear = join([quantize(weight, self._plan.quantize_to)], bias)
-        self._give_back([self._placed[part.name] for part in fused.parts])
+        dense = DenseLinear(self._matrix(fused), bias)
+        target = self._plan.quantize_to
+        linear = self._pack(join([quantize(dense.weight, target)], bias) if target else dense)
+        if linear is not dense:
+            self._give_back([self._placed[part.name] for part in fused.parts])
         return linear
+
+    def _pack(self, linear: Linear) -> Linear:
+        return pack_linear(linear) if self._plan.packs else linear
 
     def _quantized(self, quant: QuantSpec, fused: Fused, bias: torch.Tensor | None) -> Linear:
         parts = [self._part(quant, part) for part in fused.parts]
-        return join(parts, self._bias(fused, bias))
+        return self._pack(join(parts, self._bias(fused, bias)))
 
     def _part(self, quant: QuantSpec, part: Part) -> Linear:
         module = product_name(part)

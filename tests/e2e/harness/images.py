@@ -48,9 +48,10 @@ class Product:
     sources: tuple[str, ...]
 
     def source_files(self) -> list[Path]:
-        """The Python files that are copied into the image."""
+        """The files that are copied into the image: Python, and what is compiled there."""
         folders = [REPOSITORY / folder for folder in self.sources]
-        return [file for folder in folders for file in sorted(folder.rglob("*.py"))]
+        kinds = ("*.py", "*.cpp")
+        return [file for folder in folders for kind in kinds for file in sorted(folder.rglob(kind))]
 
     def name(self) -> str:
         """The full image name; its tag is the hash of all inputs."""

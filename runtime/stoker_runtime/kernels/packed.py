@@ -1,0 +1,113 @@
+"""Products whose weights lie as the native library wants them.
+
+Knows each kind of `linear` and how its numbers become 32-bit units; does not know checkpoints.
+`pack_linear` is called while loading; what it can't pack stays as it is and runs on torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import torch
+
+from stoker_runtime.kernels.linear import DenseLinear, GroupedLinear, Int8Linear, Linear
+from stoker_runtime.kernels.native import PANEL, Library, NativeWeight, find_library
+
+
+class _Kind(IntEnum):
+    """`enum Kind` of native.cpp: a 32-bit unit holds 2 to that power columns."""
+
+    FLOAT32 = 0
+    BFLOAT16 = 1
+    INT8 = 2
+    INT4 = 3
+
+
+_DENSE = {torch.float32: _Kind.FLOAT32, torch.bfloat16: _Kind.BFLOAT16}
+
+
+@dataclass(frozen=True, slots=True)
+class PackedLinear:
+    """x · Wᵀ + b by the native library, summed in float32."""
+
+    library: Library
+    weight: NativeWeight
+    held: tuple[torch.Tensor | None, ...]
+    """What the weight points to."""
+    order: torch.Tensor | None = None
+    """[in] int64, see `GroupedLinear`."""
+    quantize_input: bool = False
+    """See `Int8Linear`."""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:  # [num_tokens, out]
+        """Apply it to [num_tokens, in]."""
+        wide = x if self.order is None else x[:, self.order]
+        wide = wide.float().contiguous()
+        if self.quantize_input:
+            wide = round_rows(wide)
+        return self.library.multiply(self.weight, wide).to(x.dtype)
+
+
+def round_rows(x: torch.Tensor) -> torch.Tensor:  # [num_tokens, in]
+    """Each row rounded to 8 bits by its own largest value: what W8A8 checkpoints ask for."""
+    step = x.abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / 127
+    return (x / step).round() * step
+
+
+def pack_linear(linear: Linear) -> Linear:
+    """The same product packed for the native library, or as it is where that can't be."""
+    if find_library() is None:
+        return linear
+    match linear:
+        case DenseLinear(weight, bias) if weight.dtype in _DENSE and _is_even(weight):
+            return _pack(_DENSE[weight.dtype], weight, bias)
+        case Int8Linear(codes, scales, bias) if codes.shape[1] % 4 == 0:
+            packed = _pack(_Kind.INT8, codes, bias, scales[:, None])
+            return replace(packed, quantize_input=linear.quantize_input)
+        case GroupedLinear() if linear.group_size % 8 == 0:
+            return _pack_grouped(linear)
+        case _:
+            return linear
+
+
+def _is_even(weight: torch.Tensor) -> bool:
+    return weight.device.type == "cpu" and weight.shape[1] * weight.itemsize % 4 == 0
+
+
+def _pack_grouped(linear: GroupedLinear) -> PackedLinear:
+    """Codes of 4 bits go 8 to a unit; wider ones become signed: 200 - 128 = 72."""
+    scales, zeros = linear.scales.float(), linear.zeros.float()
+    if linear.bits <= 4:
+        codes, kind = linear.codes[:, 0::2] | (linear.codes[:, 1::2] << 4), _Kind.INT4
+    else:
+        codes, kind, zeros = linear.codes ^ 128, _Kind.INT8, zeros - 128
+    packed = _pack(kind, codes, linear.bias, scales, -zeros * scales)
+    packed.weight.group = linear.group_size
+    return replace(packed, order=linear.order)
+
+
+def _pack(
+    kind: _Kind,
+    rows: torch.Tensor,
+    bias: torch.Tensor | None,
+    scales: torch.Tensor | None = None,
+    shifts: torch.Tensor | None = None,
+) -> PackedLinear:
+    library = find_library()
+    assert library is not None, "`pack_linear` packs nothing without the library"
+    units = library.pack(rows)
+    num_cols = units.shape[1] << kind
+    held = (units, _panels(scales), _panels(shifts), bias if bias is None else bias.float())
+    pointers = (0 if one is None else one.data_ptr() for one in held)
+    weight = NativeWeight(kind, rows.shape[0], num_cols, num_cols, *pointers)
+    return PackedLinear(library, weight, held)
+
+
+def _panels(values: torch.Tensor | None) -> torch.Tensor | None:
+    """[out, groups] as float32 [panels, groups, 16], rows beyond the last 0."""
+    if values is None:
+        return None
+    padding = -len(values) % PANEL
+    padded = torch.nn.functional.pad(values.float(), (0, 0, 0, padding))
+    return padded.view(-1, PANEL, values.shape[1]).transpose(1, 2).contiguous()
