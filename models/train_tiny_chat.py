@@ -135,6 +135,7 @@ def main(arguments: Sequence[str]) -> int:
         elapsed_s=elapsed_s,
         cpu_s=cpu_s,
         num_threads=options.threads,
+        start=str(options.start or ""),
         scores=scores,
         samples=samples,
     )

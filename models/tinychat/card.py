@@ -25,6 +25,8 @@ class Figures:
     elapsed_s: float
     cpu_s: float
     num_threads: int
+    start: str
+    """The folder whose weights the run went on from; empty: none."""
     scores: Sequence[Score]
     samples: Sequence[tuple[str, str]]
     """What was asked for show, and what the model said."""
@@ -50,6 +52,7 @@ def build_card(figures: Figures, max_letters: int) -> str:
         minutes=figures.elapsed_s / 60,
         cpu_minutes=figures.cpu_s / 60,
         threads="one core" if figures.num_threads == 1 else f"{figures.num_threads} cores",
+        origin=f", going on from the weights in `{figures.start}`" if figures.start else "",
         table="\n".join(show(figures.scores)),
         samples="\n".join(f"| {question} | {answer} |" for question, answer in figures.samples),
         letters=max_letters,

@@ -23,12 +23,12 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_server_is_scored_as_the_reference_is(
     questions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    local = evaluate.main(["--heldout", str(questions), "--at-least", "0.7"])
+    local = evaluate.main(["--heldout", str(questions), "--at-least", "0.8"])
     shown = capsys.readouterr().out.partition("\n\n")[0]
     with run_server(evaluate.MODEL_FOLDER, tmp_path / "log", *FLAGS) as server:
         server.wait_for("/ready", 200, seconds=100)
         url = ["--url", f"http://127.0.0.1:{server.port}/v1", "--model", MODEL]
-        served = evaluate.main([*url, "--heldout", str(questions), "--at-least", "0.7"])
+        served = evaluate.main([*url, "--heldout", str(questions), "--at-least", "0.8"])
     assert capsys.readouterr().out.partition("\n\n")[0] == shown
     assert local == served == 0
 

@@ -69,11 +69,19 @@ def test_the_card_tells_the_figures() -> None:
         elapsed_s=600.0,
         cpu_s=900.0,
         num_threads=2,
+        start="models/first",
         scores=[Score("add", 3, 4)],
         samples=[("What is 1 + 1?", "2.")],
     )
     card = build_card(figures, max_letters=12)
-    told = ("1,234,567", "2.5 MB", "77 steps", "10.0 minutes on 2 cores", "15.0 minutes of")
+    told = (
+        "1,234,567",
+        "2.5 MB",
+        "77 steps",
+        "10.0 minutes on 2 cores",
+        "15.0 minutes of",
+        "weights in `models/first`",
+    )
     assert [text for text in told if text not in card] == []
     assert "| add | 3 | 4 | 75.0% |" in card
     assert "| What is 1 + 1? | 2. |" in card
