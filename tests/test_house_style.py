@@ -55,6 +55,7 @@ DEEP_FUNCTIONS: dict[str, str] = {}
 
 TOPICS = {
     "tests/stoker_runtime/engine/test_parity.py": "the whole model against transformers",
+    "tests/stoker_runtime/test_fuzz_http.py": "hostile clients of the whole runtime",
     "tests/stoker_runtime/engine/test_load.py": "many requests at once",
 }
 """Tests of a room rather than of one module → what they are about."""
