@@ -104,11 +104,11 @@ def show(console: Console, out: Path, trial: Trial) -> None:
 
 def rows(before: Result, after: Result) -> list[tuple[str, str, str, str]]:
     """Name, before, after and change of each figure."""
-    megabytes = [result.num_bytes / 1e6 for result in (before, after)]
-    perplexity = [result.quality.perplexity for result in (before, after)]
+    mb = (before.num_bytes / 1e6, after.num_bytes / 1e6)
+    loss = (before.quality.perplexity, after.quality.perplexity)
     found = [
-        ("weights", *(f"{one:.1f} MB" for one in megabytes), _ratio(*megabytes)),
-        ("perplexity", *(f"{one:.3f}" for one in perplexity), _ratio(*perplexity)),
+        ("weights", f"{mb[0]:.1f} MB", f"{mb[1]:.1f} MB", _ratio(*mb)),
+        ("perplexity", f"{loss[0]:.3f}", f"{loss[1]:.3f}", _ratio(*loss)),
     ]
     accuracy = (before.quality.accuracy, after.quality.accuracy)
     if accuracy[0] is not None and accuracy[1] is not None:

@@ -32,6 +32,7 @@ from stoker_runtime.engine.evaluation import (
     run_all,
 )
 from stoker_runtime.engine.examples import PROMPTS, Example, ExampleReader
+from stoker_runtime.engine.folding import Folding, Recorder
 from stoker_runtime.engine.loading import Recipe, prepare
 from stoker_runtime.engine.machine import observe_machine
 from stoker_runtime.engine.runner import Runner
@@ -64,20 +65,6 @@ class Order:
     method: Method
 
 
-class Recorder:
-    """A product that remembers the second moments of its inputs."""
-
-    def __init__(self, inner: Linear, columns: int) -> None:
-        self._inner = inner
-        self.moments = torch.zeros(columns, columns)
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:  # [num_tokens, out]
-        """Apply it to [num_tokens, in]."""
-        values = x.float()
-        self.moments.addmm_(values.t(), values)
-        return self._inner(x)
-
-
 class Compression:
     """One checkpoint on its way to fewer bits; `run` does all of it."""
 
@@ -89,7 +76,8 @@ class Compression:
         self._recipe = _prepare(order.source)
         self._blob = BlobReader(self._recipe.placed, READING_THREADS).start().wait()
         self._tensors = _read_tensors(self._recipe, self._blob)
-        self._linears = _dense_products(self._tensors)
+        self._linears = self._dense()
+        self._changed: set[str] = set()
         self.reader = ExampleReader(order.source, MAX_EXAMPLE_TOKENS)
 
     def answer_prompts(self) -> list[Example]:
@@ -113,6 +101,10 @@ class Compression:
         products = [fused for fused in self._recipe.layout if self._is_rounded(fused)]
         for batch in _affordable(products):
             recorders = self._record(batch, examples)
+            if self._order.method == "awq":
+                folding = Folding(self._recipe.spec, self._order.scheme, self._tensors, recorders)
+                folding.fold_all()
+                self._changed |= folding.changed
             for fused in batch:
                 codes = self._round(fused, recorders)
                 self._replace(fused, codes)
@@ -175,10 +167,9 @@ class Compression:
         for fused in recipe.layout:
             if self._is_rounded(fused):
                 continue
-            for part in fused.parts:
-                made[part.name] = stored_tensor(self._blob, recipe.placed[part.name])
-                if is_product(fused):
-                    ignored.append(part.name.removesuffix(WEIGHT))
+            made |= self._keep(fused)
+            if is_product(fused):
+                ignored += [part.name.removesuffix(WEIGHT) for part in fused.parts]
         order.target.mkdir(parents=True, exist_ok=True)
         for file in sorted(order.source.iterdir()):
             if file.is_file() and not file.name.endswith((*_WEIGHT_SUFFIXES, ".index.json")):
@@ -189,6 +180,30 @@ class Compression:
         save_file(made, order.target / "model.safetensors", metadata={"format": "pt"})
         (order.target / "model.safetensors").chmod(0o644)  # it is written for its owner alone
         (order.target / "config.json").write_text(text, encoding="utf-8")
+
+    def _keep(self, fused: Fused) -> dict[str, torch.Tensor]:
+        """The parts of what is not rounded, as they were or as folding left them."""
+        stored = {
+            part.name: stored_tensor(self._blob, self._recipe.placed[part.name])
+            for part in fused.parts
+        }
+        if fused.name not in self._changed:
+            return stored
+        rows = [len(tensor) for tensor in stored.values()]
+        parts = zip(stored.items(), torch.split(self._tensors[fused.name], rows), strict=True)
+        return {name: new.to(old.dtype).contiguous() for (name, old), new in parts}
+
+    def _dense(self) -> dict[str, Linear]:
+        """All products as they are in `_tensors`."""
+        tensors = self._tensors
+        products: dict[str, Linear] = {
+            name.removesuffix(WEIGHT): DenseLinear(
+                tensor, tensors.get(name.removesuffix(WEIGHT) + BIAS)
+            )
+            for name, tensor in tensors.items()
+            if name.endswith(WEIGHT)
+        }
+        return products | {"head": DenseLinear(tensors.get("head", tensors["embed"]))}
 
     def _build_engine(self, linears: Mapping[str, Linear]) -> Engine:
         model = build_decoder(self._recipe.spec, Weights(self._tensors, linears))
@@ -214,17 +229,6 @@ def _prepare(source: Path) -> Recipe:
 
 def _read_tensors(recipe: Recipe, blob: mmap.mmap) -> dict[str, torch.Tensor]:
     return build_tensors(blob, recipe.layout, recipe.placed, torch.float32, torch.device("cpu"))
-
-
-def _dense_products(tensors: Mapping[str, torch.Tensor]) -> dict[str, Linear]:
-    products: dict[str, Linear] = {
-        name.removesuffix(WEIGHT): DenseLinear(
-            tensor, tensors.get(name.removesuffix(WEIGHT) + BIAS)
-        )
-        for name, tensor in tensors.items()
-        if name.endswith(WEIGHT)
-    }
-    return products | {"head": DenseLinear(tensors.get("head", tensors["embed"]))}
 
 
 def _affordable(products: Sequence[Fused]) -> Iterator[list[Fused]]:

@@ -11,7 +11,13 @@ from enum import IntEnum
 
 import torch
 
-from stoker_runtime.kernels.linear import DenseLinear, GroupedLinear, Int8Linear, Linear
+from stoker_runtime.kernels.linear import (
+    DenseLinear,
+    GroupedLinear,
+    Int8Linear,
+    Linear,
+    SideBySide,
+)
 from stoker_runtime.kernels.native import PANEL, Library, NativeWeight, find_library
 
 
@@ -65,6 +71,8 @@ def pack_linear(linear: Linear) -> Linear:
         case Int8Linear(codes, scales, bias) if codes.shape[1] % 4 == 0:
             packed = _pack(_Kind.INT8, codes, bias, scales[:, None])
             return replace(packed, quantize_input=linear.quantize_input)
+        case SideBySide(parts, bias):
+            return SideBySide(tuple(pack_linear(part) for part in parts), bias)
         case GroupedLinear() if linear.group_size % 8 == 0:
             return _pack_grouped(linear)
         case _:

@@ -11,7 +11,7 @@ from stoker_runtime.engine.compression import Compression, Method, Order
 from stoker_runtime.engine.evaluation import measure_perplexity, open_engine
 from stoker_runtime.engine.examples import PROMPTS, Example, ExampleReader
 from stoker_runtime.errors import ConfigInvalid
-from stoker_runtime.kernels.linear import DenseLinear
+from stoker_runtime.model.checkpoint import read_headers
 from stoker_runtime.quant.pack import Scheme
 from support.checkpoints import LlamaShape, write_checkpoint
 
@@ -74,9 +74,10 @@ def test_the_folder_is_whole(tmp_path: Path) -> None:
 def test_products_that_the_format_can_not_hold_stay_as_they_are(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "source", LlamaShape(intermediate_size=100))
     Compression(Order(source, tmp_path / "out", INT4, "rtn")).run([])
-    layer = open_engine(tmp_path / "out", threads=1).runner.model.layers[0]
-    assert isinstance(layer.mlp.down, DenseLinear)
-    assert not isinstance(layer.out, DenseLinear)
+    stored = read_headers(tmp_path / "out")
+    assert "model.layers.0.mlp.down_proj.weight" in stored
+    assert "model.layers.0.self_attn.o_proj.weight_packed" in stored
+    assert measure_perplexity(open_engine(tmp_path / "out").runner, [Example((3, 4, 5))]) > 1
 
 
 def test_the_model_answers_the_prompts_that_come_with_the_runtime(

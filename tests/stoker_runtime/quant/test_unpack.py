@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,17 @@ import numpy as np
 import pytest
 import torch
 
+from stoker_runtime.config import Config
+from stoker_runtime.engine.loading import prepare
 from stoker_runtime.errors import CheckpointBroken
-from stoker_runtime.kernels.linear import GroupedLinear, Int8Linear, SideBySide
+from stoker_runtime.kernels.linear import GroupedLinear, Int8Linear, Linear, SideBySide
+from stoker_runtime.model.reader import BlobReader
+from stoker_runtime.model.weights import WeightPlan, build_weights
 from stoker_runtime.quant.spec import parse_quantization
 from stoker_runtime.quant.unpack import unpack, unpack_words
 from stoker_runtime.schedule.step import Chunk
 from support.checkpoints import LlamaShape
-from support.engines import make_engine
+from support.engines import MACHINE, make_engine
 from support.quantized import (
     Packed,
     Packer,
@@ -113,9 +118,17 @@ FORMATS = {
 
 
 def logits(folder: Path, dtype: str = "float32") -> torch.Tensor:  # [num_tokens, vocab]
-    runner = make_engine(folder, dtype=dtype)._runner
+    runner = make_engine(folder, dtype=dtype).runner
     blocks = tuple(range(-(-len(PROMPT) // runner.block_size)))
     return runner.score(runner.compute([Chunk("s", 0, PROMPT, blocks, samples=True)]))
+
+
+def linears(folder: Path) -> Mapping[str, Linear]:
+    """The products before anybody packs them for a kernel."""
+    recipe = prepare(Config(model=folder, dtype="float32", device="cpu"), MACHINE)
+    blob = BlobReader(recipe.placed, 2).start().wait()
+    plan = WeightPlan(torch.float32, torch.device("cpu"), recipe.spec.quantization)
+    return build_weights(blob, recipe.layout, recipe.placed, plan).linears
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -135,17 +148,17 @@ def test_every_bit_of_a_word_has_its_place() -> None:
 def test_different_orders_are_multiplied_side_by_side(tmp_path: Path) -> None:
     one = FORMATS["gptq-act-order"]
     write_quantized(tmp_path, one.pack, one.recipe, one.quantization)
-    layer = make_engine(tmp_path / "quantized")._runner.model.layers[0]
-    assert isinstance(layer.qkv, SideBySide)
-    assert len(layer.qkv.parts) == 3
+    qkv = linears(tmp_path / "quantized")["layers.0.qkv"]
+    assert isinstance(qkv, SideBySide)
+    assert len(qkv.parts) == 3
 
 
 def test_equal_groups_are_stacked(tmp_path: Path) -> None:
     one = FORMATS["awq"]
     write_quantized(tmp_path, one.pack, one.recipe, one.quantization)
-    layer = make_engine(tmp_path / "quantized")._runner.model.layers[0]
-    assert isinstance(layer.qkv, GroupedLinear)
-    assert layer.qkv.codes.shape == (128, 64)
+    qkv = linears(tmp_path / "quantized")["layers.0.qkv"]
+    assert isinstance(qkv, GroupedLinear)
+    assert qkv.codes.shape == (128, 64)
 
 
 def test_products_that_the_checkpoint_left_alone_stay_as_they_are(tmp_path: Path) -> None:
@@ -167,9 +180,9 @@ def test_columns_that_end_in_a_short_group(tmp_path: Path) -> None:
 def test_inputs_are_rounded_where_the_config_says_so(tmp_path: Path) -> None:
     quantization = compressed("int-quantized", INT8_WEIGHTS, INT8_INPUTS)
     write_quantized(tmp_path, pack_int8, Recipe(), quantization)
-    layer = make_engine(tmp_path / "quantized")._runner.model.layers[0]
-    assert isinstance(layer.out, Int8Linear)
-    assert layer.out.quantize_input
+    out = linears(tmp_path / "quantized")["layers.0.out"]
+    assert isinstance(out, Int8Linear)
+    assert out.quantize_input
     expected = logits(tmp_path / "reference")
     worst = (logits(tmp_path / "quantized") - expected).abs().max()
     assert 0 < worst < 0.1 * expected.abs().max()
@@ -182,10 +195,10 @@ def test_a_bias_beyond_the_network_is_added(tmp_path: Path) -> None:
         return Packed(one.tensors | {"bias": bias}, one.weight)
 
     write_quantized(tmp_path, pack, Recipe(), gptq())
-    layer = make_engine(tmp_path / "quantized")._runner.model.layers[0]
-    assert isinstance(layer.out, GroupedLinear)
-    assert layer.out.bias is not None
-    torch.testing.assert_close(layer.out.bias, torch.linspace(-1, 1, 64))
+    out = linears(tmp_path / "quantized")["layers.0.out"]
+    assert isinstance(out, GroupedLinear)
+    assert out.bias is not None
+    torch.testing.assert_close(out.bias, torch.linspace(-1, 1, 64))
 
 
 @pytest.mark.parametrize("index", [[0] * 64, [0] * 32 + [9] * 32, [-1] * 32 + [0] * 32])
