@@ -37,8 +37,9 @@ def parse_experts(fields: Fields, names: ExpertNames) -> ExpertsSpec:
     is_mixtral = names == "mixtral"
     width = "intermediate_size" if is_mixtral else "moe_intermediate_size"
     shared = fields.value("shared_expert_intermediate_size")
-    # transformers 5 writes either name, whatever the family calls it
-    count = "num_experts" if fields.value("num_local_experts") is None else "num_local_experts"
+    own, other = ("num_local_experts", "num_experts")[:: 1 if is_mixtral else -1]
+    # transformers 5 writes Mixtral's name for Qwen too
+    count = other if fields.value(own) is None and fields.value(other) else own
     spec = ExpertsSpec(
         names=names,
         num_experts=fields.size(count),

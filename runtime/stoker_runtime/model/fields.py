@@ -64,12 +64,11 @@ class Fields:
             raise self.wrong(name, f"a list of {length} numbers > 0", values)
         return tuple(good)
 
-    def choice(self, name: str, choices: Sequence[str]) -> str:
-        """A word that there is code for."""
-        value = self._document.get(name)
+    def check(self, name: str, choices: Sequence[object]) -> None:
+        """Absent, or one of the values that there is code for."""
+        value = self._document.get(name, choices[0])
         if value not in choices:
             raise self.unsupported(name, value, choices)
-        return str(value)
 
     def child(self, name: str, defaults: Mapping[str, Any] | None = None) -> Fields:
         """An object in this one, empty when absent."""
@@ -84,7 +83,7 @@ class Fields:
         return CheckpointBroken(f"config.json: `{self._prefix}{name}` must be {wanted}, {found}")
 
     def unsupported(
-        self, name: str, value: object, choices: Sequence[str]
+        self, name: str, value: object, choices: Sequence[object]
     ) -> ArchitectureUnsupported:
         """The error to raise for a value that makes sense and has no code."""
         return ArchitectureUnsupported(

@@ -141,8 +141,9 @@ def _parse_spec(
 ) -> ModelSpec:
     family = FAMILIES[architecture]
     fields = Fields(document, defaults=family.defaults)
-    fields.choice(family.activation_field, (family.activation,))
-    _refuse_options(fields)
+    fields.check(family.activation_field, (family.activation,))
+    fields.check("use_bidirectional_attention", (False, None))
+    fields.check("is_encoder_decoder", (False, None))
     heads = fields.size("num_attention_heads")
     head_dim = _parse_head_dim(fields, heads)
     parse = parse_local_ropes if family.has_local_rope else parse_one_rope
@@ -173,14 +174,6 @@ def _parse_spec(
         experts=parse_experts(fields, family.experts) if family.experts else None,
         quantization=_parse_quantization(fields.value("quantization_config")),
     )
-
-
-def _refuse_options(fields: Fields) -> None:
-    """Options that change the network and have no code."""
-    if fields.flag("use_bidirectional_attention"):
-        raise fields.unsupported("use_bidirectional_attention", True, ("false",))
-    if fields.value("is_encoder_decoder"):
-        raise fields.unsupported("is_encoder_decoder", True, ("false",))
 
 
 def _parse_head_dim(fields: Fields, heads: int) -> int:

@@ -59,6 +59,13 @@ def test_rotate_turns_pairs_by_their_angle() -> None:
                 )
 
 
+def test_rotate_leaves_what_has_no_angle() -> None:
+    x, angle = random(2, 3, 10), random(2, 1, 3)
+    out = reference.rotate(x, angle.cos(), angle.sin())
+    assert torch.equal(out[..., 6:], x[..., 6:])
+    torch.testing.assert_close(out[..., :6], reference.rotate(x[..., :6], angle.cos(), angle.sin()))
+
+
 def test_silu_and_multiply() -> None:
     x = random(2, 6)
     gate, up = x[:, :3], x[:, 3:]

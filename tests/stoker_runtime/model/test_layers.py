@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from stoker_runtime.kernels import reference
 from stoker_runtime.kernels.linear import DenseLinear
-from stoker_runtime.model.layers import Mlp, RmsNorm, build_rope
+from stoker_runtime.model.layers import Experts, Mlp, RmsNorm, SharedExpert, build_rope
 from stoker_runtime.model.rope import RopeSpec
 from stoker_runtime.model.spec import read_spec
 from support.checkpoints import LlamaShape, build_config
@@ -23,6 +25,14 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
 }
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+LONG = {
+    "rope_type": "longrope",
+    "short_factor": [1 + i / 32 for i in range(32)],
+    "long_factor": [1 + i for i in range(32)],
+    "original_max_position_embeddings": 131072,
+    "factor": 8.0,
+}
 
 
 def read(folder: Path, **fields: Any) -> RopeSpec:
@@ -33,8 +43,15 @@ def read(folder: Path, **fields: Any) -> RopeSpec:
 
 @pytest.mark.parametrize(
     ("theta", "scaling"),
-    [(1e4, None), (5e5, LLAMA3), (1e4, {"rope_type": "linear", "factor": 4.0})],
-    ids=["plain", "llama3", "linear"],
+    [
+        (1e4, None),
+        (5e5, LLAMA3),
+        (1e4, {"rope_type": "linear", "factor": 4.0}),
+        (1e6, YARN),
+        (1e4, YARN | {"truncate": False, "beta_fast": 16.0, "attention_factor": 1.25}),
+        (1e4, LONG),
+    ],
+    ids=["plain", "llama3", "linear", "yarn", "yarn untruncated", "longrope"],
 )
 def test_frequencies_are_those_of_transformers(
     tmp_path: Path, theta: float, scaling: dict[str, Any] | None
@@ -77,3 +94,64 @@ def test_norm_scales_by_its_weight() -> None:
     x = torch.full((1, 4), 3.0)
     norm = RmsNorm(torch.tensor([1.0, 2.0, 0.0, -1.0]), 0.0)
     torch.testing.assert_close(norm(x), torch.tensor([[1.0, 2.0, 0.0, -1.0]]))
+
+
+def test_norm_of_heads_has_a_weight_for_each() -> None:
+    x, weight = torch.randn(5, 3, 8), torch.randn(3, 8)
+    heads = [RmsNorm(weight[head], 1e-6)(x[:, head]) for head in range(3)]
+    torch.testing.assert_close(RmsNorm(weight, 1e-6)(x), torch.stack(heads, dim=1))
+
+
+def test_norm_with_a_finer_weight_computes_in_its_dtype_and_rounds_once() -> None:
+    x, weight = torch.randn(5, 8).bfloat16(), 1 + torch.randn(8) / 300
+    made = RmsNorm(weight, 1e-6)(x)
+    assert made.dtype == torch.bfloat16
+    assert torch.equal(made, RmsNorm(weight, 1e-6)(x.float()).bfloat16())
+
+
+def make_mlps(count: int) -> tuple[Mlp, ...]:
+    return tuple(
+        Mlp(DenseLinear(torch.randn(12, 8)), DenseLinear(torch.randn(8, 6))) for _ in range(count)
+    )
+
+
+@pytest.mark.parametrize("normalizes", [True, False], ids=["to one", "as they are"])
+@pytest.mark.parametrize("num_tokens", [1, 2, 9])
+def test_each_token_gets_the_weighted_sum_of_its_experts(normalizes: bool, num_tokens: int) -> None:
+    torch.manual_seed(num_tokens)
+    x, router, mlps = torch.randn(num_tokens, 8), torch.randn(5, 8), make_mlps(5)
+    made = Experts(router, mlps, num_chosen=2, normalizes=normalizes)(x)
+    for row, token in zip(made, x, strict=True):
+        scores = (router @ token).softmax(0)
+        best = sorted(range(5), key=lambda expert: -scores[expert])[:2]
+        total = sum(scores[best]) if normalizes else 1.0
+        expected = sum(scores[e] / total * mlps[e](token[None])[0] for e in best)
+        torch.testing.assert_close(row, expected)
+
+
+def test_only_experts_with_tokens_are_computed() -> None:
+    class Unwanted:
+        def __call__(self, x: torch.Tensor) -> torch.Tensor:
+            raise AssertionError("nobody was sent here")
+
+    x = torch.tensor([[1.0, 0.0], [2.0, 0.5]])
+    router = torch.tensor([[-5.0, -5.0], [5.0, 5.0]])
+    wanted = Mlp(DenseLinear(torch.eye(2).repeat(2, 1)), DenseLinear(torch.eye(2)))
+    experts = Experts(router, (Mlp(Unwanted(), Unwanted()), wanted), 1, normalizes=True)
+    torch.testing.assert_close(experts(x), wanted(x))
+
+
+def test_a_shared_expert_sees_every_token_through_its_gate() -> None:
+    x, router, gate = torch.randn(4, 8), torch.randn(3, 8), torch.randn(1, 8)
+    mlps, (shared,) = make_mlps(3), make_mlps(1)
+    alone = Experts(router, mlps, 1, normalizes=False)(x)
+    both = Experts(router, mlps, 1, normalizes=False, shared=SharedExpert(shared, gate))(x)
+    torch.testing.assert_close(both - alone, (x @ gate.T).sigmoid() * shared(x))
+
+
+def test_another_gate_can_take_the_place_of_silu() -> None:
+    gate_up, down, x = torch.randn(8, 5), torch.randn(5, 4), torch.randn(2, 5)
+    mlp = Mlp(DenseLinear(gate_up), DenseLinear(down), reference.gelu_and_multiply)
+    gate, up = x @ gate_up[:4].T, x @ gate_up[4:].T
+    gelu = 0.5 * gate * (1 + torch.tanh((2 / math.pi) ** 0.5 * (gate + 0.044715 * gate**3)))
+    torch.testing.assert_close(mlp(x), (gelu * up) @ down.T)

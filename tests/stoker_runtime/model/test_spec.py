@@ -141,3 +141,178 @@ def test_biases_are_read(tmp_path: Path) -> None:
     spec = read(tmp_path, {}, replace(LlamaShape(), attention_bias=True, mlp_bias=True))
     assert spec.attention_bias
     assert spec.mlp_bias
+
+
+def read_family(folder: Path, name: str, changes: dict[str, Any]) -> ModelSpec:
+    """A family's config with nothing in it that has a default, and changes."""
+    document = {
+        "architectures": [f"{name}ForCausalLM"],
+        "vocab_size": 320,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        **changes,
+    }
+    (folder / "config.json").write_text(json.dumps(document))
+    return read_spec(folder)
+
+
+WINDOW = {"sliding_window": 9}
+SWITCHED = {"use_sliding_window": True, **WINDOW}
+LOCAL_AND_GLOBAL = ["full_attention", "sliding_attention"] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "windows"),
+    [
+        ("Llama", WINDOW, [0, 0, 0, 0]),
+        ("Mistral", {}, [4096] * 4),
+        ("Mistral", {"sliding_window": None}, [0, 0, 0, 0]),
+        ("Mistral", {"max_position_embeddings": 4096}, [0, 0, 0, 0]),
+        ("Mistral", WINDOW, [9, 9, 9, 9]),
+        ("Mixtral", {"num_local_experts": 2}, [0, 0, 0, 0]),
+        ("Phi3", {"sliding_window": 2047}, [2047] * 4),
+        ("Phi3", {}, [0, 0, 0, 0]),
+        ("Qwen2", WINDOW, [0, 0, 0, 0]),
+        ("Qwen2", SWITCHED, [0, 0, 0, 0]),
+        ("Qwen2", SWITCHED | {"max_window_layers": 3}, [0, 0, 0, 9]),
+        ("Qwen3", SWITCHED | {"layer_types": LOCAL_AND_GLOBAL}, [0, 9, 0, 9]),
+        ("Qwen3", WINDOW | {"layer_types": LOCAL_AND_GLOBAL}, [0, 0, 0, 0]),
+        ("Qwen2Moe", SWITCHED | {"max_window_layers": 2, "num_experts": 8}, [9, 0, 0, 0]),
+        ("Qwen3Moe", SWITCHED | {"num_experts": 8}, [9, 9, 9, 9]),
+        ("Gemma2", {}, [4096, 0, 4096, 0]),
+        ("Gemma2", WINDOW | {"layer_types": LOCAL_AND_GLOBAL}, [0, 9, 0, 9]),
+        ("Gemma3", WINDOW | {"sliding_window_pattern": 2}, [9, 0, 9, 0]),
+        ("Gemma3", WINDOW, [9, 9, 9, 9]),
+        ("SmolLM3", SWITCHED, [0, 0, 0, 9]),
+    ],
+)
+def test_windows_are_where_the_family_has_them(
+    tmp_path: Path, name: str, changes: dict[str, Any], windows: list[int]
+) -> None:
+    spec = read_family(tmp_path, name, changes)
+    assert [layer.window for layer in spec.layers] == windows
+    assert spec.windows == tuple(sorted(set(windows)))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "ropes"),
+    [
+        ("Qwen3", {}, [0, 0, 0, 0]),
+        ("Gemma3", {"sliding_window_pattern": 2}, [1, 0, 1, 0]),
+        ("SmolLM3", {}, [0, 0, 0, None]),
+        ("SmolLM3", {"no_rope_layers": [0, 1, 1, 0]}, [None, 0, 0, None]),
+    ],
+)
+def test_ropes_are_where_the_family_has_them(
+    tmp_path: Path, name: str, changes: dict[str, Any], ropes: list[int | None]
+) -> None:
+    spec = read_family(tmp_path, name, changes)
+    assert [layer.rope for layer in spec.layers] == ropes
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "biases"),
+    [
+        ("Llama", {"attention_bias": True}, (True, True, False)),
+        ("Llama", {"mlp_bias": True}, (False, False, True)),
+        ("Mistral", {"attention_bias": True, "mlp_bias": True}, (False, False, False)),
+        ("Qwen2", {"attention_bias": False}, (True, False, False)),
+        ("Qwen2Moe", {"num_experts": 8}, (True, False, False)),
+        ("Qwen2Moe", {"num_experts": 8, "qkv_bias": False}, (False, False, False)),
+        ("Qwen3", {}, (False, False, False)),
+        ("Phi3", {"attention_bias": True}, (False, False, False)),
+    ],
+)
+def test_biases_are_where_the_family_has_them(
+    tmp_path: Path, name: str, changes: dict[str, Any], biases: tuple[bool, bool, bool]
+) -> None:
+    spec = read_family(tmp_path, name, changes)
+    assert (spec.attention_bias, spec.output_bias, spec.mlp_bias) == biases
+
+
+def test_gemma_scales_and_caps_its_scores(tmp_path: Path) -> None:
+    spec = read_family(tmp_path, "Gemma2", {})
+    assert (spec.score_scale, spec.score_softcap, spec.logit_softcap) == (1 / 16, 50.0, 30.0)
+    assert spec.tied_embeddings
+    spec = read_family(tmp_path, "Gemma3", {"query_pre_attn_scalar": 100})
+    assert (spec.score_scale, spec.score_softcap, spec.logit_softcap) == (0.1, None, None)
+    spec = read_family(
+        tmp_path, "Llama", {"query_pre_attn_scalar": 9, "final_logit_softcapping": 3}
+    )
+    assert (spec.score_scale, spec.score_softcap, spec.logit_softcap) == (0.25, None, None)
+
+
+def test_experts_are_where_the_config_has_them(tmp_path: Path) -> None:
+    spec = read_family(tmp_path, "Qwen3Moe", {"num_experts": 8, "mlp_only_layers": [1]})
+    assert [layer.is_sparse for layer in spec.layers] == [True, False, True, True]
+    assert not any(layer.is_sparse for layer in read_family(tmp_path, "Qwen3", {}).layers)
+
+
+def test_longrope_offers_the_length_its_short_factors_are_for(tmp_path: Path) -> None:
+    factors = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    changes = {
+        "rope_scaling": {"type": "longrope", **factors},
+        "max_position_embeddings": 131072,
+        "original_max_position_embeddings": 4096,
+    }
+    assert read_family(tmp_path, "Phi3", changes).max_position == 4096
+
+
+UNBUILT = (
+    "GPT2LMHeadModel", "GemmaForCausalLM", "Gemma3ForConditionalGeneration", "Llama4ForCausalLM",
+    "Qwen2VLForConditionalGeneration", "Qwen3NextForCausalLM", "DeepseekV3ForCausalLM",
+    "MambaForCausalLM", "Phi3VForCausalLM", "PhimoeForCausalLM", "Cohere2ForCausalLM",
+    "LlamaForSequenceClassification", "MistralModel", "GptOssForCausalLM",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", UNBUILT)
+def test_refuses_other_architectures_by_name(tmp_path: Path, architecture: str) -> None:
+    with pytest.raises(ArchitectureUnsupported, match=f"architecture '{architecture}' is not"):
+        read(tmp_path, {"architectures": [architecture]})
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("Qwen2", {"hidden_act": "gelu"}, "`hidden_act` 'gelu' is not supported; .*'silu'"),
+        ("Gemma2", {"hidden_activation": "gelu"}, "`hidden_activation` 'gelu' is not supported"),
+        ("Gemma3", {"hidden_activation": None}, "`hidden_activation` None is not supported"),
+        ("Gemma3", {"use_bidirectional_attention": True}, "`use_bidirectional_attention` True"),
+        ("Llama", {"is_encoder_decoder": True}, "`is_encoder_decoder` True is not supported"),
+        ("Qwen3", {"layer_types": ["linear_attention"] * 4}, "`layer_types` 'linear_attention'"),
+        ("Llama", {"layer_types": ["chunked_attention"] * 4}, "`layer_types` 'chunked_attention'"),
+        ("Qwen2", {"rope_scaling": {"type": "mrope"}}, "`rope_scaling.type` 'mrope'"),
+        ("Mistral", {"quantization_config": {"quant_method": "fp8"}}, "quant_method` 'fp8'"),
+    ],
+)
+def test_refuses_features_of_known_families_by_name(
+    tmp_path: Path, name: str, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ArchitectureUnsupported, match=message):
+        read_family(tmp_path, name, changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("Gemma2", {"layer_types": ["full_attention"]}, "`layer_types` must be a list of 4 names"),
+        ("Gemma2", {"layer_types": "all"}, "`layer_types` must be a list of 4 names, was 'all'"),
+        ("Mistral", {"sliding_window": -1}, "`sliding_window` must be a whole number ≥ 1, was -1"),
+        ("Gemma2", {"attn_logit_softcapping": 0}, "`attn_logit_softcapping` .* > 0, was 0"),
+        ("Gemma3", {"query_pre_attn_scalar": "x"}, "`query_pre_attn_scalar` .* was 'x'"),
+        ("SmolLM3", {"no_rope_layers": [1]}, r"`no_rope_layers` must be a list .*, was \[1\]"),
+        ("Mixtral", {}, "`num_local_experts` must be a whole number ≥ 1, is missing"),
+        ("Qwen3Moe", {"num_experts": 4}, "`num_experts_per_tok` must be ≤ .*, was 8 > 4"),
+        ("Qwen2", {"use_sliding_window": "no"}, "`use_sliding_window` must be true or false"),
+        ("Qwen3", {"quantization_config": "gptq"}, "`quantization_config` must be an object"),
+    ],
+)
+def test_names_the_field_of_a_family_that_is_wrong(
+    tmp_path: Path, name: str, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CheckpointBroken, match=message):
+        read_family(tmp_path, name, changes)
