@@ -53,10 +53,11 @@ class Tenancy:
         """The weights of a sleeper whose decoder is on a device."""
 
     def warm_up(self, config: Config, machine: Machine) -> None:
-        """What a standby does in advance: import torch and all parts of an engine."""
+        """What a standby does in advance: import torch and all of an engine, link its kernels."""
         dtype = "bfloat16" if machine.has_bf16 else "float32"
         ready_torch(blas_threads(config.threads or machine.num_cpus, dtype))
         importlib.import_module("stoker_runtime.engine.assembly")
+        importlib.import_module("stoker_runtime.kernels.native").find_library()
         self._report("imports")
 
     def load(self, config: Config) -> Loaded:

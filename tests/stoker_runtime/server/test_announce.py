@@ -80,7 +80,9 @@ def listening(*statuses: int) -> Iterator[Gateway]:
 
 
 @contextmanager
-def serving(gateway: Gateway, model: Path, log: Path, script: Script) -> Iterator[RuntimeServer]:
+def serving(
+    gateway: Gateway, model: Path | None, log: Path, script: Script
+) -> Iterator[RuntimeServer]:
     """A server that announces to `gateway`."""
     with run_server(model, log, script=script, environ=gateway.environ) as server:
         yield server
@@ -153,8 +155,33 @@ def test_a_failure_is_announced_with_its_reason(
         assert failed["message"]
 
 
+def test_a_standby_speaks_for_whoever_it_serves(checkpoint: Path, tmp_path: Path) -> None:
+    order = {"model": str(checkpoint), "namespace": "other", "token": "theirs"}
+    with (
+        listening() as gateway,
+        serving(gateway, None, tmp_path / "log", Script()) as server,
+    ):
+        wait_until(lambda: server.wait_for("/health", 200).json["phase"] == "Standby")
+        assert gateway.heard == []
+        for deployment in ("one", "two"):
+            gateway.heard.clear()
+            assert server.order("/load", order | {"deployment": deployment}).status == 200
+            wait_until(lambda: "Ready" in gateway.phases)
+            assert server.order("/sleep").status == 200
+            wait_until(lambda: gateway.phases[-1] == "Loading")
+            assert server.order("/wake_up").status == 200
+            wait_until(lambda: gateway.phases[-1] == "Ready")
+            assert server.order("/unload").status == 200
+            assert gateway.phases[-1] == "Draining"
+            heard = [(key, body["namespace"], body["deployment"]) for _, key, body in gateway.heard]
+            assert set(heard) == {("Bearer theirs", "other", deployment)}
+            lives = [body["phases"]["container"] for _, _, body in gateway.heard]
+            assert lives == sorted(lives)  # what is newer says so
+
+
 def test_a_server_started_by_hand_announces_nothing() -> None:
     assert read_target(Config(model=Path("m"))) is None
+    assert read_target(Config(announce_url="http://gateway:8090/a")) is None
 
 
 @pytest.mark.parametrize(
