@@ -17,7 +17,9 @@ from stoker_runtime.server.refusal import Refusal, broken_json, invalid
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<name>\w+)`")
 _STEP = re.compile(r"\[(\d+|\.\.\.)\]|([^.\[\]]+)")
+_MAYBE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _SHOWN_CHARS = 60
+_encoder = json.JSONEncoder()
 _B = TypeVar("_B")
 
 
@@ -39,7 +41,10 @@ def explain(error: Exception, data: bytes) -> Refusal:
         return broken_json("The body is not valid JSON; check quotes, commas and UTF-8.")
     if not isinstance(document, dict):
         return broken_json(f"The body must be a JSON object, was {_shown(document)}.")
-    surrogate = _find_surrogate(document)
+    try:
+        surrogate = _find_surrogate(document) if _MAYBE_SURROGATE.search(data) else None
+    except RecursionError:
+        return broken_json("The body is nested too deeply.")
     if surrogate is not None:
         return invalid(f"`{surrogate}` holds a lone surrogate, which is not text", surrogate)
     return _explain_field(str(error), document)
@@ -72,8 +77,13 @@ def _was(document: object, path: str) -> str:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"
+    """The beginning of a value as JSON; no more is written of a long one."""
+    text = ""
+    for part in _encoder.iterencode(value):
+        text += part[: _SHOWN_CHARS + 1]
+        if len(text) > _SHOWN_CHARS:
+            return text[:_SHOWN_CHARS] + "…"
+    return text
 
 
 def _find_surrogate(value: object, path: str = "") -> str | None:
