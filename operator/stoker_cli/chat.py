@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import openai
 import typer
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
@@ -17,8 +16,13 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from stoker_cli.deployment import Deployments
+from stoker_cli.address import complete_url
 from stoker_cli.timeline import draw_timeline
+
+if TYPE_CHECKING:
+    import openai
+
+    from stoker_cli.deployment import Deployments
 
 _COLD_START = "x-stoker-cold-start"
 """Response header of a request that found nothing running."""
@@ -39,13 +43,28 @@ def chat(
     namespace: Annotated[str | None, typer.Option("--namespace", "-n")] = None,
 ) -> None:
     """Ask one question and stream the answer; the request is held while the model wakes."""
-    client = openai.OpenAI(base_url=url, api_key=api_key, max_retries=0, timeout=600)
-    watched = _Watched(Deployments(namespace), timeline) if timeline else None
+    import openai  # longer than all else of a command line that may be about another command
+
+    base_url = complete_url(url)
+    client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0, timeout=600)
+    watched = _watch(namespace, timeline) if timeline else None
     try:
         _stream(Console(), client, model, prompt, watched)
+    except openai.APIConnectionError as error:
+        words = f"nothing answers at {base_url}: {error.__cause__ or error}"
+        typer.secho(
+            f"{words}; --url says where the gateway or `stoker serve` is", fg="red", err=True
+        )
+        raise typer.Exit(1) from error
     except openai.APIError as error:
         typer.secho(f"{type(error).__name__}: {error.message}", fg="red", err=True)
         raise typer.Exit(1) from error
+
+
+def _watch(namespace: str | None, name: str) -> _Watched:
+    from stoker_cli.deployment import Deployments  # only with a cluster
+
+    return _Watched(Deployments(namespace), name)
 
 
 class _Watched:

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from stoker_cli.deployment import Deployments
 from stoker_cli.timeline import draw_timeline
 
 
@@ -20,6 +20,8 @@ def why(
     namespace: Annotated[str | None, typer.Option("--namespace", "-n")] = None,
 ) -> None:
     """Say why a deployment has its size: the decision, its inputs, conditions, last cold start."""
+    from stoker_cli.deployment import Deployments  # its Kubernetes client is slow to import
+
     deployment = Deployments(namespace).fetch(name)
     show(Console(), deployment)
 
@@ -30,7 +32,7 @@ def show(console: Console, deployment: dict[str, Any]) -> None:
     scaling = status.get("scaling", {})
     console.print(f"[bold]{deployment['metadata']['name']}[/] is {status.get('phase', 'new')}")
     if scaling:
-        console.print(f"{scaling.get('desired')} wanted: {scaling.get('message')}")
+        console.print(f"{scaling.get('desired')} wanted: {scaling.get('message')}", markup=False)
         console.print(_pairs(f"decision: {scaling.get('reason')}", scaling.get("inputs", {})))
     console.print(_conditions(status.get("conditions", [])))
     if cold := status.get("lastColdStart"):
@@ -41,7 +43,7 @@ def show(console: Console, deployment: dict[str, Any]) -> None:
 def _pairs(title: str, pairs: dict[str, Any]) -> Table:
     table = Table(title=title, title_justify="left", box=None, show_header=False, padding=(0, 1))
     for key, value in pairs.items():
-        table.add_row(key, str(value))
+        table.add_row(escape(key), escape(str(value)))
     return table
 
 
@@ -50,5 +52,6 @@ def _conditions(conditions: list[dict[str, Any]]) -> Table:
     for column in ("type", "status", "reason", "message"):
         table.add_column(column)
     for condition in conditions:
-        table.add_row(*(condition.get(key, "") for key in ("type", "status", "reason", "message")))
+        keys = ("type", "status", "reason", "message")
+        table.add_row(*(escape(condition.get(key, "")) for key in keys))
     return table

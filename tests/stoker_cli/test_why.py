@@ -39,3 +39,17 @@ def test_says_decision_inputs_conditions_and_last_cold_start() -> None:
 
 def test_a_deployment_that_no_operator_has_seen_is_called_new() -> None:
     assert "chat is new" in _account({"metadata": {"name": "chat"}})
+
+
+def test_brackets_of_a_message_are_shown_and_not_taken_for_markup() -> None:
+    message = "install stoker[runtime], see [/usr/share] and spec.preload[0]"
+    deployment: dict[str, Any] = {
+        "metadata": {"name": "chat"},
+        "status": {
+            "scaling": {"desired": 0, "message": message, "inputs": {"why": "[red]"}},
+            "conditions": [{"type": "Ready", "message": message}],
+        },
+    }
+    text = _account(deployment)
+    assert "[red]" in text
+    assert text.count("stoker[runtime], see [/usr/share] and spec.preload[0]") == 2

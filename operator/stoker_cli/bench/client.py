@@ -57,14 +57,6 @@ class _Failure(Exception):
     """Ends one request; the text is its kind."""
 
 
-def complete_url(url: str) -> str:
-    """What people type → the base URL: `localhost:8000` and `http://host/v1/` both mean `…/v1`."""
-    url = url.strip().rstrip("/")
-    if "://" not in url:
-        url = f"http://{url}"
-    return url if "/" in url.partition("://")[2] else f"{url}/v1"
-
-
 class Client(AbstractAsyncContextManager["Client"]):
     """A connection pool to one server."""
 

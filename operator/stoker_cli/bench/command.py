@@ -12,8 +12,9 @@ import secrets
 
 import typer
 
+from stoker_cli.address import complete_url
 from stoker_cli.bench import options, report
-from stoker_cli.bench.client import ServerUnusable, Target, complete_url
+from stoker_cli.bench.client import ServerUnusable, Target
 from stoker_cli.bench.measure import Goals
 from stoker_cli.bench.plan import Plan
 from stoker_cli.bench.screen import Screen

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from stoker_cli.bench.client import Client, ServerUnusable, Target, complete_url
+from stoker_cli.bench.client import Client, ServerUnusable, Target
 from stoker_cli.bench.measure import Sample
 from support.odd_server import run_odd_server
 from support.runtime_server import free_ports
@@ -101,16 +101,3 @@ async def test_a_server_without_models_is_unusable() -> None:
     async with Client(Target(f"http://127.0.0.1:{port}/v1")) as client:
         with pytest.raises(ServerUnusable, match="can't be reached"):
             await client.find_model()
-
-
-@pytest.mark.parametrize(
-    ("typed", "url"),
-    [
-        ("localhost:8000", "http://localhost:8000/v1"),
-        ("http://host/", "http://host/v1"),
-        ("https://host/v1/", "https://host/v1"),
-        ("https://host/openai/v1", "https://host/openai/v1"),
-    ],
-)
-def test_addresses_are_completed(typed: str, url: str) -> None:
-    assert complete_url(typed) == url
