@@ -1,4 +1,7 @@
-"""The whole engine against `transformers` on random Llamas: the same logits, the same answers."""
+"""The whole engine against `transformers` on random Llamas: the same logits, the same answers.
+
+Other families, and what differs between them, are in `model/test_families.py`.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,10 @@ from stoker_runtime.wire import Generate
 from support.checkpoints import LlamaShape, write_checkpoint
 from support.engines import GREEDY, make_engine, make_model, run_all, token_ids
 
-LLAMA3_ROPE = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
 SHAPES = {
     "gqa-tied": LlamaShape(),
     "mha-untied": LlamaShape(num_key_value_heads=4, tie_word_embeddings=False, seed=1),
     "mqa-wide-heads": LlamaShape(num_key_value_heads=1, head_dim=32, seed=2),
-    "llama3-rope": LlamaShape(rope_scaling=LLAMA3_ROPE, rope_theta=500000.0, seed=3),
-    "linear-rope": LlamaShape(rope_scaling={"rope_type": "linear", "factor": 4.0}, seed=4),
     "biases": LlamaShape(attention_bias=True, mlp_bias=True, seed=5),
 }
 LENGTHS = (5, 70, 1, 33, 150, 18)

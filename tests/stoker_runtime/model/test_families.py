@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from stoker_runtime.engine.engine import Engine
 from stoker_runtime.engine.runner import Runner
 from stoker_runtime.schedule.params import SamplingParams
 from stoker_runtime.schedule.step import Chunk
@@ -20,15 +19,11 @@ from support.families import FAMILIES, VOCAB, write_family
 
 GREEDY = SamplingParams(max_tokens=12, temperature=0.0, ignore_eos=True)
 LENGTHS = {"a": 5, "b": 44, "c": 1, "d": 23, "b again": 44, "e": 13}
-SETTINGS = {
+LITTLE = {"kv_cache_tokens": 76, "block_size": 4, "max_num_seqs": 6, "max_batched_tokens": 24}
+SETTINGS: dict[str, dict[str, int]] = {
     "plenty": {},
     "small chunks": {"max_batched_tokens": 7, "max_num_seqs": 3, "block_size": 4},
-    "little cache": {
-        "kv_cache_tokens": 76,
-        "block_size": 4,
-        "max_num_seqs": 6,
-        "max_batched_tokens": 24,
-    },
+    "little cache": LITTLE,
 }
 
 
@@ -86,30 +81,26 @@ def test_logits_equal_in_a_mixed_step(family: tuple[Path, torch.nn.Module]) -> N
         torch.testing.assert_close(row, expected, atol=1e-4, rtol=0)
 
 
-def answer(engine: Engine) -> dict[str, list[int]]:
-    """All prompts at once, then one of them again."""
-    requests = [Generate(name, make_prompt(length), GREEDY) for name, length in LENGTHS.items()]
-    outputs = run_all(engine, requests) | run_all(
-        engine, [Generate("a later", make_prompt(5), GREEDY)]
-    )
-    return {name: token_ids(made) for name, made in outputs.items()}
-
-
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=list(SETTINGS))
 def test_greedy_answers_equal(
     family: tuple[Path, torch.nn.Module], settings: dict[str, int]
 ) -> None:
-    """Each token is the likeliest after those before it, for `transformers` too."""
+    """Each token is the likeliest after those before it, for `transformers` too.
+
+    All prompts at once, then the long one again, whose keys and values are in the cache.
+    """
     folder, model = family
     engine = make_engine(folder, **settings)
-    answers = answer(engine)
-    assert len(answers) == len(LENGTHS) + 1
-    for name, made in answers.items():
-        prompt = make_prompt(LENGTHS.get(name, 5))
-        expected = expected_logits(model, prompt + made)[len(prompt) - 1 : -1].argmax(-1)
-        assert made == expected.tolist(), name
-    if "kv_cache_tokens" in settings:
-        assert engine.stats.preemptions > 0
+    requests = [Generate(name, make_prompt(length), GREEDY) for name, length in LENGTHS.items()]
+    outputs = run_all(engine, requests)
+    outputs |= run_all(engine, [Generate("b later", make_prompt(44), GREEDY)])
+    assert len(outputs) == len(LENGTHS) + 1
+    for name, made in outputs.items():
+        prompt, answer = make_prompt(LENGTHS.get(name, 44)), token_ids(made)
+        expected = expected_logits(model, prompt + answer)[len(prompt) - 1 : -1].argmax(-1)
+        assert answer == expected.tolist(), name
+    assert outputs["b later"][0].num_cached_tokens >= (0 if settings is LITTLE else 32)
+    assert engine.stats.preemptions > 0 or settings is not LITTLE
 
 
 def test_bfloat16_stays_close(family: tuple[Path, torch.nn.Module]) -> None:
