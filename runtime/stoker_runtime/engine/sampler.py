@@ -15,10 +15,9 @@ import torch
 from stoker_runtime.engine.chance import uniforms
 from stoker_runtime.engine.logprobs import rank_tokens
 from stoker_runtime.engine.tally import Tally
+from stoker_runtime.engine.truncation import draw_at, find_largest, keep_largest
 from stoker_runtime.engine.wishes import Draws, Wishes, build_wishes
 from stoker_runtime.schedule.sequence import Sequence
-
-_FIRST_WIDTH = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +41,18 @@ class Sampler:
     def __init__(self) -> None:
         self._tally = Tally()
         self._seqs: list[Sequence] = []
-        self._wishes = Wishes(None, None, (), None, ())
+        self._wishes = Wishes(None, None, (), (), ())
 
     @torch.inference_mode()
     def draw(self, logits: torch.Tensor, seqs: Rows[Sequence]) -> list[Drawn]:
         """One token per row of [num_seqs, vocab]; log probabilities are the model's, unadjusted."""
         wishes = self._read(seqs, logits)
         adjusted = self._adjust(logits, seqs, wishes)
-        tokens = adjusted.argmax(dim=-1)
-        if (draws := wishes.draws) is not None:
+        if sum(len(draws.seqs) for draws in wishes.draws) == len(seqs):
+            tokens = torch.empty(len(seqs), dtype=torch.int64, device=logits.device)
+        else:
+            tokens = find_largest(adjusted)
+        for draws in wishes.draws:
             tokens[draws.rows] = _draw(adjusted[draws.rows], draws)
         return _describe(logits, tokens, seqs, wishes.logprobs)
 
@@ -91,48 +93,20 @@ class Sampler:
 
 
 def _draw(logits: torch.Tensor, draws: Draws) -> torch.Tensor:  # [num_rows]
-    """Inverse of the cumulated probabilities at each row's own random number.
+    """Top-k, then top-p of what that left, then min-p; then one draw per row of [num_rows, vocab].
 
-    Sums run in vocabulary order and in float64, so that neither the filters of batch-mates nor
-    rounding move a draw: with p = (0.5, 0.3, 0.2) and u = 0.6 the sums 0.5, 0.8, 1.0 give token 1.
+    A row that asks for none of them is left alone by those that do.
     """
-    filtered = _filter(logits / draws.temperatures, draws)
-    sums = filtered.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)
-    lengths = torch.tensor([len(seq.output_ids) for seq in draws.seqs], device=logits.device)
-    targets = uniforms(draws.seeds, lengths)[:, None]
-    return torch.searchsorted(sums, targets * sums[:, -1:], right=True)[:, 0]
-
-
-def _filter(logits: torch.Tensor, draws: Draws) -> torch.Tensor:
-    """Top-k, then top-p of what that left, then min-p; dropped ones become -inf."""
+    probs = (logits / draws.temperatures).softmax(dim=-1)
     if draws.top_k is not None:
-        logits = _keep_top(logits, draws.top_k, draws.top_p)
-    if draws.log_min_p is not None:
-        least = logits.amax(dim=-1, keepdim=True) + draws.log_min_p
-        logits = logits.masked_fill(logits < least, -math.inf)
-    return logits
-
-
-def _keep_top(logits: torch.Tensor, limits: torch.Tensor, masses: torch.Tensor) -> torch.Tensor:
-    """Sort only as much as needed: the top 1024 nearly always hold what top-p keeps.
-
-    Rows that ask for nothing (limit: the vocabulary, mass: 1) come back as they are.
-    """
-    vocab = logits.shape[-1]
-    idle = (limits >= vocab) & (masses >= 1)
-    for width in (min(_FIRST_WIDTH, vocab), vocab):
-        values, ids = logits.topk(width, dim=-1)
-        within = torch.arange(width, device=logits.device) < limits
-        values = values.masked_fill(~within, -math.inf)
-        rest = torch.where(limits > width, logits, -math.inf)  # rows whose top-k is cut off here
-        total = torch.where(limits > width, rest.logsumexp(-1, True), values.logsumexp(-1, True))
-        probs = (values - total).exp()
-        sums = probs.cumsum(dim=-1)
-        if bool(((limits <= width) | (sums[:, -1:] >= masses) | idle).all()):
-            break
-    kept = within & (sums - probs < masses)
-    cut = torch.full_like(logits, -math.inf).scatter(1, ids, values.masked_fill(~kept, -math.inf))
-    return torch.where(idle, logits, cut)
+        probs = keep_largest(probs, draws.top_k, by_count=True)
+    if draws.top_p is not None:
+        masses = torch.where(draws.top_p < 1, draws.top_p * probs.sum(-1, keepdim=True), math.inf)
+        probs = keep_largest(probs, masses, by_count=False)
+    if draws.min_p is not None:
+        probs = probs * (probs >= draws.min_p * probs.amax(dim=-1, keepdim=True))
+    lengths = torch.tensor([len(seq.output_ids) for seq in draws.seqs], device=logits.device)
+    return draw_at(probs, uniforms(draws.seeds, lengths))
 
 
 def _describe(

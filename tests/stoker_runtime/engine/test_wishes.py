@@ -21,8 +21,8 @@ def make_sequence(seed: int = 0, **params: object) -> Sequence:
 
 def test_nothing_asked_is_nothing_built() -> None:
     wishes = build_wishes([make_sequence(), make_sequence()], 40, CPU)
-    assert wishes.bias is wishes.bans is wishes.draws is None
-    assert wishes.penalised == wishes.logprobs == ()
+    assert wishes.bias is wishes.bans is None
+    assert wishes.penalised == wishes.logprobs == wishes.draws == ()
 
 
 def test_entries_name_their_rows() -> None:
@@ -47,19 +47,25 @@ def test_rows_that_draw_have_columns() -> None:
         {},
         {"temperature": 2.0, "min_p": 0.1, "top_p": 0.5},
     ]
-    draws = build_wishes([make_sequence(**one) for one in params], 40, CPU).draws
-    assert draws is not None
+    (draws,) = build_wishes([make_sequence(**one) for one in params], 40, CPU).draws
     assert draws.rows.tolist() == [0, 2]
     assert draws.temperatures.tolist() == [[0.5], [2.0]]
     assert draws.top_k is not None
-    assert draws.top_k.tolist() == [[3], [40]]
+    assert draws.top_p is not None
+    assert draws.min_p is not None
+    assert draws.top_k.tolist() == [[3], [math.inf]]
     assert draws.top_p.tolist() == [[1.0], [0.5]]
-    assert draws.log_min_p is not None
-    assert draws.log_min_p[:, 0].tolist() == pytest.approx([-math.inf, math.log(0.1)])
+    assert draws.min_p[:, 0].tolist() == pytest.approx([0.0, 0.1])
 
 
 @pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1, 2**64 + 5, -3])
 def test_any_seed_fits(seed: int) -> None:
-    draws = build_wishes([make_sequence(seed, temperature=1.0)], 40, CPU).draws
-    assert draws is not None
+    (draws,) = build_wishes([make_sequence(seed, temperature=1.0)], 40, CPU).draws
     assert draws.seeds.item() % 2**64 == seed % 2**64
+
+
+def test_large_batches_are_drawn_in_pieces() -> None:
+    seqs = [make_sequence(temperature=float(i % 3)) for i in range(30)]
+    draws = build_wishes(seqs, 100_000, CPU).draws
+    assert [len(one.seqs) for one in draws] == [5, 5, 5, 5]
+    assert [row for one in draws for row in one.rows.tolist()] == [i for i in range(30) if i % 3]
