@@ -9,7 +9,7 @@ KERNELS := runtime/stoker_runtime/kernels
 NATIVE := $(VENV)/.native
 HARNESS := PYTHONPATH=tests $(BIN)/python -m e2e.harness
 
-.PHONY: help setup fmt check test unit e2e demo demo-down bench-gateway bench-quant bench-runtime crds golden lock images
+.PHONY: help setup fmt check test unit e2e demo demo-down bench-gateway bench-quant bench-quant bench-runtime crds golden lock images
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,9 @@ bench-gateway: setup ## what the gateway costs: direct and proxied in turn
 bench-runtime: setup ## what the engine takes: seconds to its first token, then tokens per second
 	@PYTHONPATH=tests $(BIN)/python bench/runtime/run.py
 	@PYTHONPATH=tests $(BIN)/python bench/runtime/load.py
+
+bench-quant: setup ## what fewer bits cost: perplexity and accuracy of the committed model
+	@$(BIN)/python bench/quant/run.py
 
 bench-quant: setup ## what fewer bits cost: perplexity and accuracy of the committed model
 	@$(BIN)/python bench/quant/run.py

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from stoker_runtime.config import Config
+from stoker_runtime.engine.compression import Compression, Order
 from stoker_runtime.engine.loading import pick_dtype, prepare
-from stoker_runtime.errors import ArchitectureUnsupported, CheckpointBroken, OutOfMemory
+from stoker_runtime.errors import (
+    ArchitectureUnsupported,
+    CheckpointBroken,
+    ConfigInvalid,
+    OutOfMemory,
+)
 from stoker_runtime.model.spec import Dtype
+from stoker_runtime.quant.pack import Scheme
 from support.checkpoints import LlamaShape, write_checkpoint
 from support.engines import MACHINE
 
@@ -79,3 +88,46 @@ def test_refuses_weights_that_do_not_fit_the_config(tmp_path: Path) -> None:
     (tmp_path / "other/model.safetensors").rename(folder / "model.safetensors")
     with pytest.raises(CheckpointBroken, match=r"must have shape \[128, 64\]"):
         prepare(Config(model=folder), MACHINE)
+
+
+@pytest.fixture
+def quantized(tmp_path: Path) -> Path:
+    """A checkpoint in compressed-tensors' format."""
+    source = write_checkpoint(tmp_path / "source")
+    order = Order(source, tmp_path / "quantized", Scheme(4, 32, symmetric=True), "rtn")
+    Compression(order).run([])
+    return order.target
+
+
+@pytest.mark.parametrize("setting", ["none", "int8", "int4"])
+def test_a_quantised_checkpoint_is_taken_as_it_is_or_refused(quantized: Path, setting: str) -> None:
+    assert prepare(Config(model=quantized), MACHINE).spec.quantization is not None
+    words = rf"`quantization` must be auto .* \(compressed-tensors\), was '{setting}'"
+    with pytest.raises(ConfigInvalid, match=words):
+        prepare(Config(model=quantized, quantization=setting), MACHINE)
+
+
+def test_a_format_without_code_is_refused_before_the_weights(quantized: Path) -> None:
+    (quantized / "model.safetensors").unlink()
+    config = json.loads((quantized / "config.json").read_text())
+    config["quantization_config"]["quant_method"] = "fp8"
+    (quantized / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ArchitectureUnsupported, match="quant_method` 'fp8' is not supported"):
+        prepare(Config(model=quantized), MACHINE)
+
+
+def test_a_quantised_tensor_that_is_missing_is_named(quantized: Path) -> None:
+    tensors = load_file(quantized / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight_scale"]
+    save_file(tensors, quantized / "model.safetensors")
+    with pytest.raises(CheckpointBroken, match=r"layers\.1\.mlp\.up_proj\.weight_scale .* missing"):
+        prepare(Config(model=quantized), MACHINE)
+
+
+def test_rounding_while_loading_counts_the_larger_of_before_and_after(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path)
+    full = prepare(Config(model=folder, dtype="float32"), MACHINE)._weight_bytes()
+    head = 320 * 64 * 2
+    for target in ("int8", "int4"):
+        config = Config(model=folder, dtype="float32", quantization=target)
+        assert full < prepare(config, MACHINE)._weight_bytes() < full + head

@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from stoker_runtime.kernels.linear import GroupedLinear, Int8Linear
 from stoker_runtime.model.checkpoint import read_headers
 from stoker_runtime.model.layout import plan_layout
 from stoker_runtime.model.reader import BlobReader, place_tensors
 from stoker_runtime.model.spec import read_spec
-from stoker_runtime.model.weights import build_tensors
+from stoker_runtime.model.weights import WeightPlan, build_tensors, build_weights
 from support.checkpoints import LlamaShape, random_weights, write_checkpoint, write_safetensors
 
 CPU = torch.device("cpu")
@@ -56,3 +57,21 @@ def test_parts_of_different_dtypes_are_brought_together(tmp_path: Path) -> None:
     qkv = build(folder, torch.float32)["layers.1.qkv.weight"]
     expected = [torch.from_numpy(tensors[f"{ATTN}.{name}_proj.weight"]) for name in "qkv"]
     torch.testing.assert_close(qkv, torch.cat(expected), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_bytes_that_were_rounded_are_given_back_if_nobody_else_wants_them(
+    tmp_path: Path, owned: bool
+) -> None:
+    folder = write_checkpoint(tmp_path, LlamaShape(intermediate_size=1024))
+    layout = plan_layout(read_spec(folder))
+    placed = place_tensors(layout, read_headers(folder))
+    blob = BlobReader(placed, 2).start().wait()
+    plan = WeightPlan(torch.float32, CPU, quantize_to="int4", owns_blob=owned)
+    weights = build_weights(blob, layout, placed, plan)
+    down = placed["model.layers.0.mlp.down_proj.weight"]
+    middle = down.at + down.tensor.num_bytes // 2
+    assert any(blob[middle : middle + 256]) is not owned
+    assert bool(weights.tensors["embed"].any())
+    assert isinstance(weights.linears["layers.0.down"], GroupedLinear)
+    assert isinstance(weights.linears["head"], Int8Linear)
