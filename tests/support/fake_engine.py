@@ -22,6 +22,7 @@ from stoker_runtime.__main__ import main
 from stoker_runtime.wire import (
     Abort,
     EngineInbox,
+    ErrorCode,
     Failed,
     Generate,
     Heartbeat,
@@ -56,6 +57,8 @@ class Script(msgspec.Struct):
     """Say `Failed` with this reason instead of loading."""
     error: str = ""
     """End every sequence with this error."""
+    error_code: ErrorCode = "internal"
+    """And with this code."""
     slots: int = 4
     max_model_len: int = 256
     vocab_size: int = 320
@@ -145,7 +148,11 @@ class FakeEngine:
         chosen = [] if asked is None else [logprob]
         top = [[logprob] * asked] if asked else []
         scores = _score_prompt(request) if made == 0 else []
-        return Output(request.id, [token], reason, 0, chosen, top, scores, self.script.error)
+        output = Output(request.id, [token], reason, 0, chosen, top, scores)
+        if not self.script.error:
+            return output
+        said = {"error": self.script.error, "error_code": self.script.error_code}
+        return msgspec.structs.replace(output, **said)
 
     def report(self) -> None:
         """What runs."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
+import openai
 import pytest
 
 from support.runtime_server import MODEL, RuntimeServer
 
 CHAT = "/v1/chat/completions"
 COMPLETION = "/v1/completions"
-HELLO = [{"role": "user", "content": "hello"}]
+HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
@@ -247,3 +249,67 @@ def test_wrong_texts_and_ids_are_refused(
     answer = server.request("POST", path, body)
     assert answer.status in (400, 404)
     assert answer.error["param"] == param
+
+
+def test_openais_client_reads_every_route(server: RuntimeServer) -> None:
+    with server.client() as client:
+        assert [model.id for model in client.models.list()] == [MODEL]
+        assert client.models.retrieve(MODEL).object == "model"
+        raw = client.chat.completions.with_raw_response.create(
+            model=MODEL, messages=HELLO, max_tokens=3, logprobs=True, top_logprobs=2, n=2
+        )
+        chat = raw.parse()
+        assert raw.headers["x-request-id"].startswith("req_")
+        assert [choice.index for choice in chat.choices] == [0, 1]
+        assert chat.choices[0].logprobs is not None
+        assert len((chat.choices[0].logprobs.content or [])[0].top_logprobs) == 2
+        text = client.completions.create(
+            model=MODEL, prompt="hello", max_tokens=0, echo=True, logprobs=1
+        )
+        assert text.choices[0].text == "hello"
+        assert text.usage is not None
+        assert text.usage.completion_tokens == 0
+        with pytest.raises(openai.NotFoundError) as unknown:
+            client.embeddings.create(model=MODEL, input="x")
+        assert unknown.value.code == "unknown_url"
+        with pytest.raises(openai.NotFoundError) as absent:
+            client.models.retrieve("other")
+        assert absent.value.code == "model_not_found"
+
+
+def test_openais_stream_helper_puts_the_answer_together(server: RuntimeServer) -> None:
+    fields: dict[str, Any] = {"model": MODEL, "messages": HELLO, "max_tokens": 6, "temperature": 0}
+    with server.client() as client:
+        plain = client.chat.completions.create(**fields)
+        with client.chat.completions.stream(
+            **fields, stream_options={"include_usage": True}
+        ) as stream:
+            final = stream.get_final_completion()
+    assert final.choices[0].message.content == plain.choices[0].message.content
+    assert final.choices[0].finish_reason == plain.choices[0].finish_reason
+    assert final.usage is not None
+    assert plain.usage is not None
+    assert final.usage.completion_tokens == plain.usage.completion_tokens
+
+
+async def test_openais_async_client_asks_many_at_once(server: RuntimeServer) -> None:
+    url, key = f"http://127.0.0.1:{server.port}/v1", server.key
+    async with openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0) as client:
+
+        async def ask(word: str) -> str:
+            stream = await client.completions.create(
+                model=MODEL, prompt=word, max_tokens=5, temperature=0, stream=True
+            )
+            return "".join([chunk.choices[0].text async for chunk in stream])
+
+        words = ["hello", "one", "two", "fire", "hello"]
+        texts = await asyncio.gather(*map(ask, words))
+        alone = [
+            (await client.completions.create(model=MODEL, prompt=word, max_tokens=5, temperature=0))
+            .choices[0]
+            .text
+            for word in words
+        ]
+        chat = await client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=2)
+    assert texts == alone
+    assert chat.choices[0].message.role == "assistant"
