@@ -31,7 +31,7 @@ class Machine:
 def observe_machine(root: Path = Path("/")) -> Machine:
     """Look at the machine; `root` is another folder in tests."""
     return Machine(
-        num_cpus=min(_observe_quota(root / "sys/fs/cgroup"), _observe_cores(root)),
+        num_cpus=min(_observe_quota(root), _observe_cores(root)),
         available_bytes=_observe_memory(root),
         has_bf16=_observe_bf16(root / "proc/cpuinfo"),
         has_gpu=(root / "dev/nvidiactl").exists(),
@@ -45,31 +45,49 @@ def _observe_cores(root: Path) -> int:
     return len({_read_first(root / siblings.format(cpu)) or str(cpu) for cpu in allowed})
 
 
-def _observe_quota(cgroup: Path) -> int:
+def _observe_quota(root: Path) -> int:
     """A quota of 150 ms per 100 ms gives 1, none gives as many as there can be."""
-    quota, period = [*_read_words(cgroup / "cpu.max"), "max", "max"][:2]
-    if quota == "max":
-        quota = _read_first(cgroup / "cpu/cpu.cfs_quota_us")
-        period = _read_first(cgroup / "cpu/cpu.cfs_period_us")
-    if not quota.isdigit() or not period.isdigit():
-        return sys.maxsize
-    return max(1, int(quota) // int(period))
+    quotas = [_read_words(folder / "cpu.max")[:2] for folder in _groups(root, "")]
+    for folder in _groups(root, "cpu"):
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        quotas.append([_read_first(folder / name) for name in names])
+    cores = [
+        int(quota) // int(period)
+        for quota, period in (words for words in quotas if len(words) == 2)
+        if quota.isdigit() and period.isdigit() and int(period)
+    ]
+    return max(1, min(cores, default=sys.maxsize))
 
 
 def _observe_memory(root: Path) -> int:
-    """The cgroup's limit less what processes hold; page cache counts as free."""
+    """The tightest cgroup's limit less what its processes hold; page cache counts as free."""
     meminfo = _read_table(root / "proc/meminfo")
-    free = meminfo.get("MemAvailable:", 0) * 1024
-    cgroup = root / "sys/fs/cgroup"
-    for folder, limit_file, held_key in (
-        (cgroup, "memory.max", "anon"),
-        (cgroup / "memory", "memory.limit_in_bytes", "total_rss"),
+    available = meminfo.get("MemAvailable:", 0) * 1024
+    for controller, limit_file, held_key in (
+        ("", "memory.max", "anon"),
+        ("memory", "memory.limit_in_bytes", "total_rss"),
     ):
-        limit = _read_first(folder / limit_file)
-        if limit.isdigit():
-            held = _read_table(folder / "memory.stat").get(held_key, 0)
-            return max(0, min(free, int(limit) - held))
-    return free
+        for folder in _groups(root, controller):
+            limit = _read_first(folder / limit_file)
+            if limit.isdigit():
+                held = _read_table(folder / "memory.stat").get(held_key, 0)
+                available = min(available, int(limit) - held)
+    return max(0, available)
+
+
+def _groups(root: Path, controller: str) -> list[Path]:
+    """This process's cgroup and all above it, which limit it too; no controller means version 2.
+
+    In a container the mounted root is the container's own group, and the path is usually `/`.
+    """
+    top = root / "sys/fs/cgroup" / controller
+    for line in _read_lines(root / "proc/self/cgroup"):
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controller in controllers.split(","):
+            own = top / path.strip("/")
+            above = [folder for folder in own.parents if folder.is_relative_to(top)]
+            return [own, *above]
+    return [top]
 
 
 def _observe_bf16(cpuinfo: Path) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from stoker_runtime.config import Config
 from stoker_runtime.engine.loading import Recipe, prepare
 from stoker_runtime.engine.machine import Machine
-from stoker_runtime.errors import OutOfMemory, StokerRuntimeError
+from stoker_runtime.errors import OutOfMemory
 from stoker_runtime.model.reader import BlobReader, Placed
 from stoker_runtime.wire import Resident
 
@@ -81,7 +81,7 @@ class Residents:
         for folder, done in self._done.items():
             try:
                 self._read(folder)
-            except (StokerRuntimeError, MemoryError) as error:
+            except Exception as error:  # whatever it is, the others are still wanted
                 log.warning("%s is not preloaded: %s", folder, error)
                 self._report(Resident(str(folder), 0, str(error)))
             finally:

@@ -39,6 +39,29 @@ V1 = "sys/fs/cgroup/cpu/cpu.cfs_"
             {f"{V1}quota_us": "300000\n", f"{V1}period_us": "100000\n"}, 3, id="cgroup v1"
         ),
         pytest.param(
+            {
+                "proc/self/cgroup": "0::/user.slice/mine\n",
+                "sys/fs/cgroup/user.slice/mine/cpu.max": "600000 100000\n",
+                "sys/fs/cgroup/user.slice/cpu.max": "500000 100000\n",
+                "sys/fs/cgroup/other/cpu.max": "100000 100000\n",
+            },
+            5,
+            id="a group above is tighter",
+        ),
+        pytest.param(
+            {
+                "proc/self/cgroup": "5:memory:/x\n4:cpu,cpuacct:/docker/a\n0::/\n",
+                f"{V1}quota_us": "700000\n",
+                f"{V1}period_us": "100000\n",
+                "sys/fs/cgroup/cpu/docker/a/cpu.cfs_quota_us": "200000\n",
+                "sys/fs/cgroup/cpu/docker/a/cpu.cfs_period_us": "100000\n",
+            },
+            2,
+            id="cgroup v1, a group of its own",
+        ),
+        pytest.param({"proc/self/cgroup": "nonsense\n0::/../..\n"}, 8, id="odd groups"),
+        pytest.param({"sys/fs/cgroup/cpu.max": "100000 0\n"}, 8, id="no period"),
+        pytest.param(
             {f"{V1}quota_us": "-1\n", f"{V1}period_us": "100000\n"}, 8, id="cgroup v1, no quota"
         ),
     ],
@@ -79,6 +102,16 @@ MEMINFO = {"proc/meminfo": "MemTotal: 900 kB\nMemAvailable:       800 kB\n"}
             },
             0,
             id="over the limit",
+        ),
+        pytest.param(
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                "sys/fs/cgroup/a/b/memory.max": "700000\n",
+                "sys/fs/cgroup/a/memory.max": "600000\n",
+                "sys/fs/cgroup/a/memory.stat": "anon 400000\n",
+            },
+            200000,
+            id="a group above is tighter",
         ),
         pytest.param(
             {

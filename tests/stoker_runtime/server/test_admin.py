@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +32,8 @@ def standby(
 ) -> Iterator[RuntimeServer]:
     """A standby that has imported and preloaded all it will."""
     log = tmp_path_factory.mktemp("standby") / "log"
-    flags = ("--threads", "1", "--kv-cache-tokens", "4096", "--preload", str(models[1]))
-    with run_server(None, log, *flags) as server:
+    flags = ("--threads", "1", "--kv-cache-tokens", "4096", "--max-silence-s", "2")
+    with run_server(None, log, *flags, "--preload", str(models[1])) as server:
         server.wait_for("/health", 200)
         wait_until(lambda: server.state()["phase"] == "Standby", 100)
         wait_until(lambda: server.state()["residents"], 30)
@@ -121,6 +123,22 @@ def test_an_idle_standby_and_an_idle_model_use_no_processor(
             time.sleep(0.5)
         assert standby.cpu_s() - before < 0.15, phase
         assert heard["engine_heartbeat_age_s"] < 30
+    standby.order("/unload")
+
+
+def test_an_engine_that_stands_still_is_noticed_and_forgiven(
+    standby: RuntimeServer, models: list[Path]
+) -> None:
+    load(standby, models[0])
+    os.kill(standby.engine_pid, signal.SIGSTOP)
+    try:
+        health = standby.wait_for("/health", 503, seconds=30).json
+        assert "the engine process was silent for" in health["trouble"]
+        assert standby.request("GET", "/ready").status == 503
+    finally:
+        os.kill(standby.engine_pid, signal.SIGCONT)
+    standby.wait_for("/health", 200, seconds=30)
+    answer(standby)
     standby.order("/unload")
 
 
