@@ -97,7 +97,7 @@ class Recipe:
 
 def prepare(config: Config, machine: Machine) -> Recipe:
     """Read and check everything but the weights themselves."""
-    spec = read_spec(config.model)
+    spec = read_spec(config.model).stretch_to(config.max_model_len)
     _check_quantization(config, spec)
     stored = read_headers(config.model)
     layout = plan_layout(spec)

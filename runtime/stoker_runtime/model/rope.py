@@ -39,6 +39,10 @@ class RopeSpec:
     """YaRN: round the bounds of its ramp to whole pairs."""
     factors: tuple[float, ...] = ()
     """LongRoPE: the divisor of each frequency, [dim / 2]."""
+    long_factors: tuple[float, ...] = ()
+    """Those for sequences longer than it was trained with."""
+    long_max_position: int = 0
+    """And how long these may be."""
     attention_factor: float = 1.0
     """Cosines and sines are multiplied by it."""
 
@@ -128,21 +132,19 @@ def _yarn_scale(rope: Fields, factor: float) -> float:
 
 
 def _parse_longrope(fields: Fields, rope: Fields, theta: float, dim: int) -> RopeSpec:
-    """The short factors: longer sequences than it was trained with are not offered.
-
-    The long ones would change the keys of tokens that are in the cache already.
-    """
+    """With the short factors, until somebody asks for longer sequences than it was trained with."""
     length = fields.size("max_position_embeddings", 2048)
     trained = fields.value("original_max_position_embeddings")
     original = rope.size("original_max_position_embeddings", trained)
     factor = rope.number("factor", length / original)
-    rope.numbers("long_factor", dim // 2)
     recommended = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
     return RopeSpec(
         theta=theta,
         dim=dim,
         kind="longrope",
         factors=rope.numbers("short_factor", dim // 2),
+        long_factors=rope.numbers("long_factor", dim // 2),
+        long_max_position=length,
         original_max_position=original,
         attention_factor=rope.number("attention_factor", recommended),
     )

@@ -8,7 +8,7 @@ can't be run is refused by name before a byte of it is read.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,6 +86,16 @@ class ModelSpec:
     def windows(self) -> tuple[int, ...]:
         """The different windows of its layers; 0: no window."""
         return tuple(sorted({layer.window for layer in self.layers}))
+
+    def stretch_to(self, max_model_len: int) -> ModelSpec:
+        """With LongRoPE's long factors, if sequences are wanted that the short ones are not for.
+
+        One choice for all sequences: keys that are in the cache can't be turned again.
+        """
+        if max_model_len <= self.max_position or self.ropes[0].kind != "longrope":
+            return self
+        ropes = tuple(replace(rope, factors=rope.long_factors) for rope in self.ropes)
+        return replace(self, ropes=ropes, max_position=ropes[0].long_max_position)
 
     def kv_bytes_per_token(self, dtype: Dtype) -> int:
         """Keys and values of one token in all layers: 2 · 30 · 192 · 2 = 23 040 for 135M, bf16."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from stoker_runtime.engine.runner import Runner
+from stoker_runtime.errors import ArchitectureUnsupported
 from stoker_runtime.schedule.params import SamplingParams
 from stoker_runtime.schedule.step import Chunk
 from stoker_runtime.wire import Generate
@@ -111,3 +112,34 @@ def test_bfloat16_stays_close(family: tuple[Path, torch.nn.Module]) -> None:
     made = runner.score(runner.compute([chunk]))
     near = torch.nn.functional.cosine_similarity(made, expected_logits(model, prompt), dim=-1)
     assert near.median() > 0.99  # experts may change for a token whose best ones are nearly equal
+
+
+def test_longrope_takes_its_long_factors_when_longer_sequences_are_wanted(tmp_path: Path) -> None:
+    model = write_family(tmp_path, "phi3-longrope")
+    prompt = make_prompt(100)
+    expected = expected_logits(model, prompt)
+    runner = Runner(make_model(tmp_path, max_model_len=128), num_blocks=7, block_size=16)
+    for start, end in ((0, 30), (30, 100)):
+        chunk = Chunk("a", start, tuple(prompt[start:end]), tuple(range(7)), samples=True)
+        made = runner.score(runner.compute([chunk]))
+        torch.testing.assert_close(made, expected[start:end], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_rounded_weights_stay_close(
+    family: tuple[Path, torch.nn.Module], quantization: str
+) -> None:
+    """Every product of every family can be rounded, those of experts too."""
+    folder, model = family
+    prompt = make_prompt(30)
+    runner = Runner(make_model(folder, quantization=quantization), num_blocks=8, block_size=4)
+    chunk = Chunk("a", 0, tuple(prompt), tuple(range(8)), samples=True)
+    made = runner.score(runner.compute([chunk]))
+    near = torch.nn.functional.cosine_similarity(made, expected_logits(model, prompt), dim=-1)
+    assert near.median() > {"int8": 0.99, "int4": 0.8}[quantization]
+
+
+def test_is_refused_before_a_weight_is_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
+    with pytest.raises(ArchitectureUnsupported, match="'GPT2LMHeadModel' is not supported"):
+        make_model(tmp_path)

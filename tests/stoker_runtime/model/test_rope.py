@@ -20,6 +20,11 @@ LLAMA_3 = {
 }
 YARN = {"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 32}
 LONG = {"type": "longrope", "short_factor": [1, 2, 3, 4], "long_factor": [5, 6, 7, 8]}
+FACTORS: dict[str, Any] = {
+    "factors": (1.0, 2.0, 3.0, 4.0),
+    "long_factors": (5.0, 6.0, 7.0, 8.0),
+    "long_max_position": 128,
+}
 PLAIN = RopeSpec(theta=1e4, dim=8)
 
 
@@ -73,14 +78,14 @@ def spec(kind: Any, theta: float = 1e4, **fields: Any) -> RopeSpec:
             {"rope_scaling": LONG, "original_max_position_embeddings": 32},
             spec(
                 "longrope",
-                factors=(1.0, 2.0, 3.0, 4.0),
+                **FACTORS,
                 original_max_position=32,
                 attention_factor=math.sqrt(1 + math.log(4) / math.log(32)),
             ),
         ),
         (
             {"rope_scaling": LONG | {"type": "su"}, "original_max_position_embeddings": 128},
-            spec("longrope", factors=(1.0, 2.0, 3.0, 4.0), original_max_position=128),
+            spec("longrope", **FACTORS, original_max_position=128),
         ),
     ],
     ids=[

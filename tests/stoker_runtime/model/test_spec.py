@@ -258,7 +258,12 @@ def test_longrope_offers_the_length_its_short_factors_are_for(tmp_path: Path) ->
         "max_position_embeddings": 131072,
         "original_max_position_embeddings": 4096,
     }
-    assert read_family(tmp_path, "Phi3", changes).max_position == 4096
+    spec = read_family(tmp_path, "Phi3", changes)
+    assert (spec.max_position, spec.ropes[0].factors) == (4096, (1.0,) * 8)
+    assert spec.stretch_to(0) == spec.stretch_to(4096) == spec
+    longer = spec.stretch_to(4097)
+    assert (longer.max_position, longer.ropes[0].factors) == (131072, (2.0,) * 8)
+    assert read_family(tmp_path, "Llama", {}).stretch_to(9999).max_position == 2048
 
 
 UNBUILT = (
