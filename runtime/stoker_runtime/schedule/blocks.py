@@ -6,7 +6,7 @@ order of requests. Changed only by the scheduler. A block is held or free; nothi
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 
 
@@ -74,7 +74,7 @@ class BlockPool:
 
     def share(self, seq_id: str, block_ids: Sequence[int]) -> None:
         """Begin the sequence's table with blocks that `find` returned."""
-        assert seq_id not in self._tables, f"{seq_id} holds blocks already"
+        assert not self._tables.get(seq_id), f"{seq_id} holds blocks already"
         for block in block_ids:
             self._free.pop(block, None)
             self._num_holders[block] += 1
@@ -123,9 +123,10 @@ class BlockPool:
         seen = sorted({*held, *self._free})
         assert seen == list(range(self.num_blocks)), f"blocks lost: {seen}"
         assert not set(held) & set(self._free), "a free block is held"
-        counts = [held.count(block) for block in range(self.num_blocks)]
-        assert counts == self._num_holders, f"holders were miscounted: {counts}"
-        shared = {block for block in held if held.count(block) > 1}
+        counts = Counter(held)
+        holders = [counts[block] for block in range(self.num_blocks)]
+        assert holders == self._num_holders, f"holders were miscounted: {holders}"
+        shared = {block for block, count in counts.items() if count > 1}
         assert shared <= set(self._names), "a block that may be written to is shared"
         turned = {block: name for name, block in self._blocks_by_name.items()}
         assert turned == self._names, "names and blocks disagree"

@@ -86,3 +86,91 @@ def test_conserves_blocks(
             assert pool.grow(seq_id, tokens) is (missing <= free)
         pool.check_integrity()
         assert pool.num_used_blocks + pool.num_free_blocks == num_blocks
+
+
+def name(*parts: int) -> list[bytes]:
+    return [bytes([part]) for part in parts]
+
+
+def test_shares_what_it_remembers_and_counts_it_once() -> None:
+    pool = BlockPool(num_blocks=4, block_size=1)
+    pool.grow("a", 3)
+    pool.name("a", 0, name(1, 2))
+    found = pool.find(name(1, 2, 9))
+    assert (len(found), pool.count_free(found)) == (2, 0)
+    pool.share("b", found)
+    pool.grow("b", 3)
+    assert pool.num_used_blocks == 4
+    pool.release("a")
+    assert (pool.num_used_blocks, pool.num_named_blocks) == (3, 2)
+    pool.check_integrity()
+
+
+def test_what_nobody_holds_is_found_until_it_is_needed() -> None:
+    pool = BlockPool(num_blocks=3, block_size=1)
+    pool.grow("a", 3)
+    pool.name("a", 0, name(1, 2))
+    pool.release("a")
+    assert pool.count_free(pool.find(name(1, 2))) == 2
+    pool.grow("b", 1)
+    assert len(pool.find(name(1, 2))) == 2
+    pool.grow("b", 2)
+    assert len(pool.find(name(1, 2))) == 1
+    pool.check_integrity()
+
+
+def test_of_two_equal_blocks_one_is_found() -> None:
+    pool = BlockPool(num_blocks=2, block_size=1)
+    for id in "ab":
+        pool.grow(id, 1)
+        pool.name(id, 0, name(1))
+    assert pool.find(name(1)) == list(pool.table("a"))
+    pool.release("b")
+    pool.check_integrity()
+    assert pool.num_named_blocks == 1
+
+
+def test_forgets_only_what_it_holds_alone() -> None:
+    pool = BlockPool(num_blocks=4, block_size=1)
+    pool.grow("a", 1)
+    pool.name("a", 0, name(1))
+    pool.share("b", pool.find(name(1)))
+    pool.grow("b", 2)
+    pool.name("b", 1, name(2))
+    assert pool.forget("b") == pool.table("b")[1:]
+    assert len(pool.find(name(1, 2))) == 1
+
+
+SHARING = st.lists(
+    st.tuples(
+        st.sampled_from("abcd"),
+        st.sampled_from(["begin", "grow", "name", "forget", "release"]),
+        st.integers(0, 5),
+        st.integers(0, 1),
+    ),
+    max_size=60,
+)
+
+
+@given(num_blocks=st.integers(1, 9), operations=SHARING)
+def test_conserves_shared_blocks(
+    num_blocks: int, operations: list[tuple[str, str, int, int]]
+) -> None:
+    pool = BlockPool(num_blocks, block_size=1)
+    for seq_id, action, count, family in operations:
+        names = name(*(10 * family + i for i in range(count)))
+        match action:
+            case "begin" if not pool.table(seq_id):
+                pool.share(seq_id, pool.find(names))
+            case "grow":
+                pool.grow(seq_id, len(pool.table(seq_id)) + count)
+            case "name" if pool.table(seq_id):
+                pool.name(seq_id, 0, names)
+            case "forget":
+                pool.forget(seq_id)
+            case "release":
+                pool.release(seq_id)
+        pool.check_integrity()
+    for seq_id in "abcd":
+        pool.release(seq_id)
+    assert pool.num_free_blocks == num_blocks
