@@ -133,6 +133,17 @@ def test_links_and_paths_of_the_manual_lead_somewhere(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MANUALS, ids=named)
+def test_tests_that_the_manual_names_exist(path: Path) -> None:
+    claims = re.findall(r"`([a-z_/]+/test_[a-z_0-9]+\.py)::(test_[a-z_0-9]+)`", path.read_text())
+    lost = [
+        f"{file}::{name}"
+        for file, name in claims
+        if f"def {name}(" not in (ROOT / "tests" / file).read_text()
+    ]
+    assert lost == []
+
+
+@pytest.mark.parametrize("path", MANUALS, ids=named)
 def test_settings_in_the_manual_exist(path: Path) -> None:
     mentioned = set(re.findall(r"\bSTOKER_[A-Z0-9_]+\b", path.read_text()))
     assert mentioned - known_variables() - HARNESS_VARIABLES == set()
