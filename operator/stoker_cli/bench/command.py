@@ -29,6 +29,7 @@ def bench(
     urls: options.Urls,
     model: options.Model = "",
     workload: options.WorkloadName = "short",
+    scale: options.Scale = 1.0,
     rate: options.Rate = None,
     burstiness: options.Burstiness = 1.0,
     concurrency: options.Concurrency = None,
@@ -50,7 +51,7 @@ def bench(
     """Load an OpenAI server, or two by turns; tell latencies, throughput and goodput."""
     try:
         plan = Plan(
-            workload=options.read_workload(workload),
+            workload=options.read_workload(workload, scale),
             goals=Goals(ttft_goal, tpot_goal),
             seed=seed,
             rate=rate,
@@ -58,7 +59,7 @@ def bench(
             concurrency=concurrency or (None if rate or trace else _CONCURRENCY),
             num_requests=requests,
             duration_s=duration or (None if requests or trace else _DURATION_S),
-            trace=options.read_rows(trace),
+            trace=options.read_rows(trace, scale),
             speed=speed,
         )
     except ValueError as error:

@@ -23,17 +23,19 @@ def read_seconds(text: str | float) -> float:
         raise typer.BadParameter(str(error)) from error
 
 
-def read_workload(name: str) -> Workload:
-    """The workload of a name."""
+def read_workload(name: str, scale: float) -> Workload:
+    """The workload of a name, with its lengths so many times as long."""
     if name not in WORKLOADS:
         raise typer.BadParameter(f"--workload must be one of {', '.join(WORKLOADS)}, was {name!r}")
-    return WORKLOADS[name]
+    if not 0 < scale < float("inf"):
+        raise typer.BadParameter(f"--scale must be above 0, was {scale}")
+    return WORKLOADS[name].scaled(scale)
 
 
-def read_rows(path: Path | None) -> tuple[Row, ...]:
+def read_rows(path: Path | None, scale: float) -> tuple[Row, ...]:
     """The requests of a trace file; none without one."""
     try:
-        return tuple(read_trace(path)) if path else ()
+        return tuple(row.scaled(scale) for row in read_trace(path)) if path else ()
     except (TraceInvalid, OSError) as error:
         raise typer.BadParameter(f"--trace: {error}") from error
 
@@ -57,6 +59,7 @@ Requests = Annotated[int | None, typer.Option("--requests", "-n", help="End afte
 Duration = Annotated[float | None, _time("Begin requests for so long, such as 30s or 5m.")]
 Trace = Annotated[Path | None, typer.Option(help="Replay recorded arrivals: CSV or JSON lines.")]
 Speed = Annotated[float, typer.Option(help="Replay the trace so many times faster.")]
+Scale = Annotated[float, typer.Option(help="Make all lengths so many times as long.")]
 Seed = Annotated[int, typer.Option(help="Of lengths, texts and arrivals.")]
 RunId = Annotated[str, typer.Option(help="Opens every prompt; repeat one to repeat its prompts.")]
 TtftGoal = Annotated[float, _time("Goodput: longest time to the first token.")]

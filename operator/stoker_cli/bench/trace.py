@@ -38,6 +38,15 @@ class Row:
     output_tokens: int
     blocks: tuple[int, ...] = ()
     """Ids of the prompt's blocks, where the trace tells them; equal ids are equal text."""
+    block_tokens: int = BLOCK_TOKENS
+
+    def scaled(self, factor: float) -> Row:
+        """The request with all lengths so many times as long; at least one token each."""
+        inputs, outputs, block = (
+            max(1, round(length * factor))
+            for length in (self.input_tokens, self.output_tokens, self.block_tokens)
+        )
+        return replace(self, input_tokens=inputs, output_tokens=outputs, block_tokens=block)
 
 
 def read_trace(path: Path) -> list[Row]:

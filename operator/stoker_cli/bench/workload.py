@@ -8,10 +8,10 @@ workload itself repeats: earlier turns, a shared prefix, the blocks of a trace.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
-from stoker_cli.bench.trace import BLOCK_TOKENS, Row
+from stoker_cli.bench.trace import Row
 from stoker_cli.bench.words import WORDS, write_code, write_prose
 
 _TAG_WORDS = 6
@@ -29,6 +29,10 @@ class Span:
         """A length from `low` to `high`, both possible."""
         return rng.randint(self.low, self.high)
 
+    def scaled(self, factor: float) -> Span:
+        """So many times as long; at least one token."""
+        return Span(max(1, round(self.low * factor)), max(1, round(self.high * factor)))
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:
@@ -43,6 +47,15 @@ class Workload:
     shared_tokens: int = 0
     """Length of a system prompt that all conversations of a run have in common."""
     is_code: bool = False
+
+    def scaled(self, factor: float) -> Workload:
+        """The same with all lengths so many times as long."""
+        return replace(
+            self,
+            prompt_tokens=self.prompt_tokens.scaled(factor),
+            output_tokens=self.output_tokens.scaled(factor),
+            shared_tokens=round(self.shared_tokens * factor),
+        )
 
 
 WORKLOADS = {
@@ -128,7 +141,7 @@ class Prompts:
     def replay(self, index: int, row: Row) -> Conversation:
         """A request of a trace; equal block ids become equal text, as they did in the trace."""
         num_words = self.calibration.count_words(row.input_tokens)
-        parts = [self._block(block, num_words) for block in row.blocks]
+        parts = [self._block(row, block) for block in row.blocks]
         rng = Random(f"{self.seed}/{index}")
         body = " ".join(parts) if parts else self._head(str(index)) + write_prose(rng, num_words)
         text = " ".join(body.split()[:num_words])
@@ -148,12 +161,11 @@ class Prompts:
         num_words = self.calibration.count_words(self.workload.shared_tokens)
         return self._head("shared") + write_prose(Random(f"{self.seed}/shared"), num_words)
 
-    def _block(self, block: int, most_words: int) -> str:
+    def _block(self, row: Row, block: int) -> str:
         """The text of one block of a trace, whose first words are the run's."""
-        num_words = round(BLOCK_TOKENS / self.calibration.tokens_per_word)
+        num_words = max(1, round(row.block_tokens / self.calibration.tokens_per_word))
         rng = Random(f"{self.seed}/block/{block}")
-        own = max(1, min(num_words, most_words) - _TAG_WORDS)
-        return self._head(f"block {block}") + write_prose(rng, own)
+        return self._head(f"block {block}") + write_prose(rng, max(1, num_words - _TAG_WORDS))
 
     def _head(self, part: str) -> str:
         """Words that no other run begins with."""

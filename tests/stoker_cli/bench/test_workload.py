@@ -110,3 +110,18 @@ def test_every_workload_says_what_it_is() -> None:
     assert list(WORKLOADS) == ["short", "medium", "long", "multi-turn", "code", "shared-prefix"]
     assert isinstance(WORKLOADS["code"], Workload)
     assert "def " in make("code").make(0).turns[0].text
+
+
+def test_scaling_shortens_all_lengths_alike() -> None:
+    scaled = WORKLOADS["shared-prefix"].scaled(0.25)
+    assert (scaled.prompt_tokens.low, scaled.prompt_tokens.high) == (8, 32)
+    assert (scaled.output_tokens.low, scaled.shared_tokens) == (8, 256)
+    assert WORKLOADS["short"].scaled(0.001).prompt_tokens.low == 1
+    assert all(workload.scaled(1.0) == workload for workload in WORKLOADS.values())
+    row = Row(7.0, 1400, 9, (1, 2, 3)).scaled(0.25)
+    assert row == Row(7.0, 350, 2, (1, 2, 3), 128)
+    one, other = (
+        make("short").replay(0, Row(0.0, 350, 2, blocks, 128)).turns[0].text
+        for blocks in [(1, 2, 3), (1, 2, 4)]
+    )
+    assert num_shared(one, other) == 256
