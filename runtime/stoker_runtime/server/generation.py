@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from stoker_runtime.server.refusal import Refusal
+from stoker_runtime.server.refusal import OVERLOADED, Refusal
 from stoker_runtime.text.detokenize import Detokenizer, StopFinder, Vocabulary
 from stoker_runtime.wire import Output, TokenLogprob
 
@@ -181,6 +181,11 @@ class Generation:
                 if choice.finish_reason is None:
                     return False
         return True
+
+    @property
+    def overloaded(self) -> bool:
+        """It failed because too many wait."""
+        return self.failure is not None and self.failure.code == OVERLOADED
 
     @property
     def completion_tokens(self) -> int:

@@ -20,6 +20,7 @@ from stoker_runtime.server.histogram import (
     TTFT_S,
     Histogram,
 )
+from stoker_runtime.server.refusal import OVERLOADED
 from stoker_runtime.wire import NOT_FINITE, STEP_TOKENS_BOUNDS, Loaded, Stats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -31,7 +32,7 @@ _FINISH_REASONS = ("stop", "length", "abort", "error")
 
 _SLEEP_STATES = ("awake", "weights_offloaded", "discard_all")
 """By the level of sleep."""
-_REJECTED = ("full", "rate_limit_exceeded")
+_REJECTED = ("full", OVERLOADED)
 _OWN_HELP = {
     "ready": "1 when requests are taken.",
     "slots": "Sequences that run at once.",

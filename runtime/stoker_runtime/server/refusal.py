@@ -17,6 +17,7 @@ INVALID = "invalid_request_error"
 AUTHENTICATION = "authentication_error"
 SERVER = "server_error"
 RATE_LIMIT = "rate_limit_error"
+OVERLOADED = "rate_limit_exceeded"
 UNAVAILABLE = "service_unavailable"
 
 
@@ -144,10 +145,11 @@ def refused(why: str, message: str, retry_after_s: int = 1) -> Refusal:
     return Refusal(503, message, UNAVAILABLE, code=why, headers=headers)
 
 
-def overloaded(message: str, retry_after_s: int = 1) -> Refusal:
-    """More than the engine takes; nothing was done, so it may be asked again, also elsewhere."""
-    headers = {REFUSED_HEADER: "full", "retry-after": str(retry_after_s)}
-    return Refusal(429, message, RATE_LIMIT, code="rate_limit_exceeded", headers=headers)
+def overloaded(retry_after_s: int = 1) -> Refusal:
+    """More requests than may wait; nothing was done, so it may be asked again."""
+    message = "The server has more requests than may wait; ask again later."
+    headers = {"retry-after": str(retry_after_s), "x-should-retry": "true"}
+    return Refusal(429, message, RATE_LIMIT, code=OVERLOADED, headers=headers)
 
 
 def engine_crashed() -> Refusal:
@@ -168,7 +170,7 @@ def from_engine(error: str, code: str) -> Refusal:
         case "invalid":
             return invalid(f"This request can't be run: {error}")
         case "overloaded":
-            return overloaded("The server has more requests than it can take; ask again.")
+            return overloaded()
         case _:
             return engine_error()
 

@@ -77,7 +77,13 @@ class Service:
         active = self.engine.num_active
         if active < self.lifecycle.slots or active + num_sequences <= self.max_active:
             return None
-        return refusal.refused("full", "All slots are taken; ask again.")
+        return self._too_many()
+
+    def _too_many(self) -> Refusal:
+        """A gateway asks another pod at once; a client on its own has to wait."""
+        if self.config.announce_url:
+            return refusal.refused("full", "All slots are taken; ask again.")
+        return refusal.overloaded()
 
     async def answer(self, exchange: Exchange, ask: Ask) -> None:
         """Answer one request, whole or streamed. Raises `Refusal` before the first byte."""
@@ -123,7 +129,7 @@ class Service:
             await generation.done
             if generation.failure:
                 self.metrics.count_refusal(generation.failure.code or "")
-                raise generation.failure
+                raise self._too_many() if generation.overloaded else generation.failure
             if not plan.stream:
                 exchange.send(200, _json(whole(plan, generation)))
         finally:

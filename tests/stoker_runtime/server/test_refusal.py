@@ -42,9 +42,14 @@ def test_the_client_maps_what_the_engine_says(
                 assert ("the engine's words" in refused.value.message) == (status == 400)
 
 
-def test_an_overload_may_be_asked_elsewhere() -> None:
-    headers = refusal.overloaded("full").headers
-    assert headers == {refusal.REFUSED_HEADER: "full", "retry-after": "1"}
+def test_a_gateway_hears_of_an_overload_as_of_a_full_pod(checkpoint: Path, tmp_path: Path) -> None:
+    script = Script(error="too many wait", error_code="overloaded")
+    environ = {"STOKER_ANNOUNCE_URL": "http://127.0.0.1:9/announce"}
+    with run_server(checkpoint, tmp_path / "log", script=script, environ=environ) as server:
+        server.wait_for("/ready", 200)
+        answer = server.request("POST", "/v1/completions", {"model": MODEL, "prompt": "x"})
+    assert (answer.status, answer.error["code"]) == (503, "full")
+    assert answer.headers[refusal.REFUSED_HEADER] == "full"
 
 
 def test_context_errors_have_the_code_and_both_phrases() -> None:
