@@ -155,6 +155,21 @@ class Reason(StrEnum):
     STEADY = "Steady", ConditionType.SCALING, "The present size serves the present demand."
     DEMAND_AT_ZERO = "DemandAtZero", ConditionType.SCALING, "Requests wait and nothing runs."
     QUEUE_DEPTH = "QueueDepth", ConditionType.SCALING, "More requests wait than the target allows."
+    ARRIVAL_RATE = (
+        "ArrivalRate",
+        ConditionType.SCALING,
+        "More requests arrive than the replicas end within the wait goal.",
+    )
+    REQUEST_EXPECTED = (
+        "RequestExpected",
+        ConditionType.SCALING,
+        "Requests come so regularly that a replica is started before the next one.",
+    )
+    IDLE_COST = (
+        "IdleCost",
+        ConditionType.SCALING,
+        "Waiting longer for the next request costs more than the wake, by the gaps of the past.",
+    )
     BUSY = "Busy", ConditionType.SCALING, "Requests run or wait, so nothing is taken away."
     IDLE_TIMEOUT = "IdleTimeout", ConditionType.SCALING, "No request for `idleTimeout`."
     IDLE_WINDOW = "IdleWindow", ConditionType.SCALING, "Idle, but not yet for `idleTimeout`."

@@ -33,6 +33,8 @@ class DemandSum:
     """Requests on each pod."""
     changes_at: float | None = None
     """When the sum changes by itself, because a report expires."""
+    arrivals: int = 0
+    """Requests since the workers started; falls when one leaves."""
 
 
 @dataclass(slots=True)
@@ -118,6 +120,7 @@ class DemandLedger:
             oldest_at=min(waits, default=None),
             pods=dict(pods),
             changes_at=self._changes_at(reports, now),
+            arrivals=sum(report.demand.arrivals for report in reports.values()),
         )
 
     def _settle(self, key: str, reports: dict[Worker, _Report], now: float) -> None:

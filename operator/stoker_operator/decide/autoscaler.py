@@ -1,26 +1,40 @@
-"""How many replicas a deployment should have: the first autoscaler, by requests in flight.
+"""How many replicas a deployment should have, and why.
 
-Knows the policy, the replicas and the demand, and the state it returned last time; does not know
-pods, clocks or why a replica takes long. `handlers` calls it at every change of demand.
+Knows the policy, the replicas, the demand and the state it returned last time; does not know pods,
+clocks or why a replica takes long. `handlers` calls it at every change of demand.
 
-One replica runs `slots` requests at once and may have `targetQueueDepth` more waiting, so with 32
-slots and a depth of 5 it takes 37: 10 requests at zero start one replica, 100 start three. Replicas
-that are starting count like ready ones, so a burst asks for the same number however often it is
-looked at while they start. Fewer replicas are wanted only when nothing waits: those not needed for
-`idleTimeout` go, all of them when nobody asked for `idleTimeout`.
+Up: a replica takes `slots` requests and `targetQueueDepth` more; that alone sizes a deployment of
+which nothing is known. Once a service rate is known, arrivals size it: replicas for the rate within
+the wait goal, and to clear the backlog within a cold start. Starting replicas count like ready ones.
+Down: when nothing waits, to the most needed for `idleTimeout`, or for a cold start once the rate is
+known (ski rental). To zero: after the time that past gaps say costs least, at most `idleTimeout`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 
 from stoker_api.conditions import Reason
+from stoker_operator.decide.capacity import USED_SHARE, plan_rate_per_s
+from stoker_operator.decide.history import History
 from stoker_operator.decide.observed import ObservedDemand, Policy
+
+SLACK = 0.05
+"""Part of a replica that is not worth another one."""
+SHORTEST_CLEAR_S = 15.0
+"""A backlog is given at least this long, however quick the cold start."""
+SHORTEST_HOLD_S = 20.0
+"""Replicas are kept at least this long, so that two looks at noise do not flap."""
+CAPACITY_AGE_S = 5.0
+"""How old a planned rate may become: sizes of requests drift slowly."""
+PROMPT_DOWN_S = 5.0
+"""Idle time after which a replica goes when the next request can be told."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleState:
-    """What the autoscaler remembers between decisions."""
+    """What the autoscaler remembers between decisions; its size is bounded."""
 
     surplus_since: float | None = None
     """Since when there have been more replicas than the requests need."""
@@ -28,6 +42,10 @@ class ScaleState:
     """The most that were needed since then."""
     raised: tuple[Reason, str] | None = None
     """Why replicas were last added, for as long as requests wait for them."""
+    history: History = field(default_factory=History)
+    """What arrivals have looked like."""
+    planned: tuple[float, float, float] | None = None
+    """When a replica's rate was last planned, requests per second and sequences then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,37 +66,100 @@ def decide_scale(
     """The number of replicas wanted now; `replicas` counts ready and starting ones."""
     if policy.fixed is not None:
         return ScaleDecision(policy.fixed, Reason.FIXED_REPLICAS, f"replicas is {policy.fixed}.")
-    needed = _needed_replicas(policy, demand)
+    before = state.history
+    if demand.known:
+        state = _remember(policy, demand, state, now)
+    needed = _needed_replicas(policy, replicas, demand, state)
+    if demand.known and before.at is not None and state.planned is not None:
+        level = _level(state.history.recent_rate_per_s() / state.planned[1])
+        history = state.history.with_need(level, now - before.at)
+        state = replace(state, history=history)
+        needed = max(needed, _floor(policy, demand, history))
     if needed > replicas:
-        return _decide_up(policy, replicas, needed)
+        return _decide_up(policy, replicas, needed, demand, state)
     if not demand.known:
-        return _decide_blind(policy, replicas)
+        return _decide_blind(policy, replicas, state)
+    if demand.running and not demand.queued:
+        needed = max(-(-demand.running // policy.slots), needed if state.planned else 0)
+        return _bounded(policy, _shed_surplus(policy, replicas, needed, state, now))
     return _bounded(policy, _decide_down(policy, replicas, demand, state, now))
 
 
-def _needed_replicas(policy: Policy, demand: ObservedDemand) -> int:
+def _remember(policy: Policy, demand: ObservedDemand, state: ScaleState, now: float) -> ScaleState:
+    history = state.history.seen(demand, policy, now)
+    planned = state.planned
+    if planned is None or now >= planned[0] + CAPACITY_AGE_S:
+        rate = _plan(policy, history)
+        planned = (now, *rate) if rate is not None else planned
+    return replace(state, history=history, planned=planned)
+
+
+def _plan(policy: Policy, history: History) -> tuple[float, float] | None:
+    """Requests a second for one replica and its sequences then: calibrated, else measured."""
+    if policy.model is not None and history.sizes.mean_tokens:
+        outputs = history.outputs.mean_tokens or history.sizes.mean_tokens / 4
+        return plan_rate_per_s(policy.model, history.sizes, outputs, policy.slots)
+    measured = history.service_rate_per_s()
+    return None if measured is None else (USED_SHARE * measured, USED_SHARE * policy.slots)
+
+
+def _level(replicas: float) -> int:
+    return max(0, math.ceil(replicas - SLACK))
+
+
+def _needed_replicas(
+    policy: Policy, replicas: int, demand: ObservedDemand, state: ScaleState
+) -> int:
     in_flight = demand.queued + demand.running
-    return -(-in_flight // (policy.slots + policy.target_queue_depth))
+    if state.planned is None:
+        return -(-in_flight // (policy.slots + policy.target_queue_depth))
+    _, rate, seqs = state.planned
+    clear_s = max(policy.cold_start_s, SHORTEST_CLEAR_S)
+    wanted = state.history.rate_per_s() / rate + demand.queued / (rate * clear_s)
+    needed = max(_level(wanted), min(in_flight, 1))
+    full = demand.running > 1.1 * max(seqs, policy.slots / 2) * replicas
+    deep = demand.queued > policy.target_queue_depth * replicas
+    if full or (deep and demand.running >= policy.slots * replicas):
+        return max(needed, min(replicas, in_flight) + 1) if in_flight else needed
+    return needed if in_flight else min(needed, replicas)
 
 
-def _decide_up(policy: Policy, replicas: int, needed: int) -> ScaleDecision:
+def _floor(policy: Policy, demand: ObservedDemand, history: History) -> int:
+    """What sufficed for most of the last half hour: the newsvendor's quantile, p / (p + 1)."""
+    if not demand.queued + demand.running:
+        return 0
+    return history.floor(policy.miss_price / (policy.miss_price + 1))
+
+
+def _decide_up(
+    policy: Policy, replicas: int, needed: int, demand: ObservedDemand, state: ScaleState
+) -> ScaleDecision:
     wanted = max(min(needed, policy.max_replicas), policy.min_replicas)
+    state = replace(state, surplus_since=None, surplus_peak=0, raised=None)
     if needed > policy.max_replicas:
         message = f"The requests want more than maxReplicas {policy.max_replicas}."
-        return ScaleDecision(wanted, Reason.AT_MAX_REPLICAS, message)
+        return ScaleDecision(wanted, Reason.AT_MAX_REPLICAS, message, state)
     depth = policy.target_queue_depth
     if replicas == 0:
         reason, message = Reason.DEMAND_AT_ZERO, f"Requests wait and nothing runs: 0 → {wanted}."
-    else:
+    elif demand.queued > depth * replicas:
         reason = Reason.QUEUE_DEPTH
         message = f"More than targetQueueDepth {depth} wait per replica: {replicas} → {wanted}."
-    return ScaleDecision(wanted, reason, message, ScaleState(raised=(reason, message)))
+    else:
+        reason = Reason.ARRIVAL_RATE
+        message = f"More arrives than {replicas} end within the wait goal: {replicas} → {wanted}."
+    return ScaleDecision(wanted, reason, message, replace(state, raised=(reason, message)))
 
 
-def _decide_blind(policy: Policy, replicas: int) -> ScaleDecision:
+def _decide_blind(policy: Policy, replicas: int, state: ScaleState) -> ScaleDecision:
     held = min(max(replicas, policy.min_replicas), policy.max_replicas)
     message = f"Not every gateway reports yet: {held} held, nothing is scaled down on a guess."
-    return ScaleDecision(held, Reason.DEMAND_UNKNOWN, message)
+    return ScaleDecision(held, Reason.DEMAND_UNKNOWN, message, _settled(state))
+
+
+def _settled(state: ScaleState) -> ScaleState:
+    """No surplus is being watched."""
+    return replace(state, surplus_since=None, surplus_peak=0, raised=None)
 
 
 def _decide_down(
@@ -86,43 +167,97 @@ def _decide_down(
 ) -> ScaleDecision:
     if demand.queued:
         reason, message = state.raised or (Reason.BUSY, "Requests wait; the replicas suffice.")
-        return ScaleDecision(replicas, reason, message, ScaleState(raised=state.raised))
-    if demand.running:
-        return _shed_surplus(policy, replicas, -(-demand.running // policy.slots), state, now)
+        return ScaleDecision(
+            replicas, reason, message, replace(_settled(state), raised=state.raised)
+        )
     if replicas <= policy.min_replicas:
-        return ScaleDecision(replicas, Reason.STEADY, "Nobody asks.")
+        return _decide_at_rest(policy, replicas, state, now)
     return _decide_idle(policy, replicas, demand, state, now)
+
+
+def _decide_at_rest(policy: Policy, replicas: int, state: ScaleState, now: float) -> ScaleDecision:
+    """Nobody asks and no more than the minimum runs: all that may come is an expected request."""
+    state = _settled(state)
+    due = _expected(policy, state) if replicas == 0 else None
+    if due is None or now >= due[1]:
+        return ScaleDecision(replicas, Reason.STEADY, "Nobody asks.", state)
+    if now < due[0]:
+        return ScaleDecision(replicas, Reason.STEADY, "Nobody asks.", state, due[0])
+    message = "Requests come at regular intervals and the next one is due: 0 → 1."
+    return ScaleDecision(1, Reason.REQUEST_EXPECTED, message, state, due[1])
+
+
+def _expected(policy: Policy, state: ScaleState) -> tuple[float, float] | None:
+    """From when a replica is started for the next request, and until when it is waited for."""
+    gaps = state.history.gaps
+    due = gaps.expected_s(policy.cold_start_s)
+    if due is None or gaps.idle_at is None or policy.max_replicas < 1:
+        return None
+    lead_s = 1.2 * policy.cold_start_s
+    return gaps.idle_at + due[0] - lead_s, gaps.idle_at + due[1]
 
 
 def _decide_idle(
     policy: Policy, replicas: int, demand: ObservedDemand, state: ScaleState, now: float
 ) -> ScaleDecision:
-    idle_until = demand.active_at + policy.idle_timeout_s
+    due = _expected(policy, state) if policy.min_replicas == 0 else None
+    if due is not None and due[0] <= now < due[1]:
+        message = "Requests come at regular intervals and the next one is due."
+        return ScaleDecision(replicas, Reason.REQUEST_EXPECTED, message, _settled(state), due[1])
+    awake_s, reason = _awake(policy, state)
+    idle_until = demand.active_at + awake_s
     if now >= idle_until:
-        message = f"No request for idleTimeout {policy.idle_timeout_s:g}s."
-        return ScaleDecision(policy.min_replicas, Reason.IDLE_TIMEOUT, message)
+        if reason == Reason.IDLE_TIMEOUT:
+            message = f"No request for idleTimeout {policy.idle_timeout_s:g}s."
+        else:
+            message = f"No request for {awake_s:g}s; by past gaps, waking costs less than waiting."
+        wake_at = due[0] if due is not None and now < due[0] else None
+        return ScaleDecision(policy.min_replicas, reason, message, _settled(state), wake_at)
     shed = _shed_surplus(policy, replicas, 0, state, now)
     message = f"Idle; {policy.min_replicas} wanted after idleTimeout without requests."
     wake_at = min(idle_until, shed.wake_at or idle_until)
     return ScaleDecision(shed.replicas, Reason.IDLE_WINDOW, message, shed.state, wake_at)
 
 
+def _awake(policy: Policy, state: ScaleState) -> tuple[float, Reason]:
+    """How long idle replicas stay, and the reason for which they go."""
+    gaps = state.history.gaps
+    best_s = gaps.keep_awake_s(policy.cold_start_s, policy.miss_price)
+    if best_s is not None and gaps.expected_s(policy.cold_start_s) is not None:
+        best_s = PROMPT_DOWN_S
+    if best_s is None or best_s >= policy.idle_timeout_s:
+        return policy.idle_timeout_s, Reason.IDLE_TIMEOUT
+    return best_s, Reason.IDLE_COST
+
+
 def _shed_surplus(
     policy: Policy, replicas: int, needed: int, state: ScaleState, now: float
 ) -> ScaleDecision:
-    """Take away what was not needed for `idleTimeout`, down to the most needed in that time."""
+    """Take away what was not needed for a while, down to the most needed in that time."""
     keep = max(needed, policy.min_replicas, 1)
+    state = replace(state, raised=None)
     if keep >= replicas:
-        return ScaleDecision(replicas, Reason.BUSY, "Requests run; every replica is needed.")
+        message = "Requests run; every replica is needed."
+        return ScaleDecision(replicas, Reason.BUSY, message, _settled(state))
+    hold_s = _hold_s(policy, state)
     since, peak = state.surplus_since, max(keep, state.surplus_peak)
     if since is None or peak >= replicas:
         since, peak = now, keep
-    until = since + policy.idle_timeout_s
+    until = since + hold_s
     if now < until:
-        message = "Fewer replicas would do, but not yet for idleTimeout."
-        return ScaleDecision(replicas, Reason.BUSY, message, ScaleState(since, peak), until)
-    message = f"{peak} sufficed for idleTimeout {policy.idle_timeout_s:g}s: {replicas} → {peak}."
-    return ScaleDecision(peak, Reason.IDLE_WINDOW, message, ScaleState(now, keep))
+        message = "Fewer replicas would do, but not yet for long enough."
+        state = replace(state, surplus_since=since, surplus_peak=peak)
+        return ScaleDecision(replicas, Reason.BUSY, message, state, until)
+    message = f"{peak} sufficed for {hold_s:g}s: {replicas} → {peak}."
+    state = replace(state, surplus_since=now, surplus_peak=keep)
+    return ScaleDecision(peak, Reason.IDLE_WINDOW, message, state)
+
+
+def _hold_s(policy: Policy, state: ScaleState) -> float:
+    """How long a surplus is kept: as long as it would take to come back, once that is known."""
+    if state.planned is None:
+        return policy.idle_timeout_s
+    return min(policy.idle_timeout_s, max(policy.cold_start_s, SHORTEST_HOLD_S))
 
 
 def _bounded(policy: Policy, decision: ScaleDecision) -> ScaleDecision:

@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 
 from stoker_api.conditions import ConditionType, Reason
 from stoker_api.v1alpha1 import LLMDeploymentSpec
+from stoker_operator.decide.replica import ReplicaModel
 
 DEFAULT_SLOTS = 32
 """Sequences that the runtime runs at once unless `engine.maxNumSeqs` says otherwise."""
+MISS_PRICE = 2.5
+"""A request that waits for a cold start is worth 2.5 cold starts of a replica's time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,12 @@ class ObservedDemand:
     active_at: float = 0.0
     """When a request last came or ended, or since when nothing was seen of any."""
     oldest_wait_s: float = 0.0
+    arrivals: int = 0
+    """Requests that ever came, as the gateways count: only its growth means anything."""
+    arrived_tokens: int = 0
+    """Prompt tokens that ever came; stays 0 where nobody counts them."""
+    completed_tokens: int = 0
+    """Tokens ever made for requests that ended; stays 0 where nobody counts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,12 @@ class Policy:
     idle_timeout_s: float = 300.0
     cold_start_timeout_s: float = 120.0
     slots: int = DEFAULT_SLOTS
+    cold_start_s: float = 30.0
+    """What a cold start is taken to last."""
+    miss_price: float = MISS_PRICE
+    """What a request that meets a cold start is worth, in cold starts."""
+    model: ReplicaModel | None = None
+    """How fast a replica is, where it was calibrated."""
 
 
 def derive_policy(spec: LLMDeploymentSpec) -> Policy:

@@ -26,7 +26,7 @@ from stoker_operator.cluster.ledger import DemandLedger, DemandSum
 from stoker_operator.cluster.pods import observe_pod, wake_instants
 from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.decide.autoscaler import decide_scale
-from stoker_operator.decide.coldstart import derive_cold_start
+from stoker_operator.decide.coldstart import derive_cold_start, estimate_cold_start_s
 from stoker_operator.decide.failure import derive_failures
 from stoker_operator.decide.observed import (
     Failure,
@@ -122,9 +122,10 @@ class DeploymentReconciler:
         observed = self._observe(deployment, template, demand)
         memory = self._memory(deployment, observed)
         memory.failures = derive_failures(memory.failures, observed, now)
-        decision = decide_scale(
-            observed.policy, memory.replicas, observed.demand, memory.scale, now
-        )
+        source = deployment.spec.model.source
+        cold_start_s = estimate_cold_start_s(memory.history, source)
+        policy = replace(observed.policy, cold_start_s=cold_start_s)
+        decision = decide_scale(policy, memory.replicas, observed.demand, memory.scale, now)
         memory.replicas, memory.scale = decision.replicas, decision.state
         plan = plan_rollout(
             deployment.metadata.name, decision.replicas, observed, memory.failures, now
@@ -251,6 +252,7 @@ def _observed_demand(demand: DemandSum, observed: Observed) -> ObservedDemand:
         queued=demand.queued,
         running=unplaced + sum(pod.running for pod in observed.live),
         active_at=demand.active_at,
+        arrivals=demand.arrivals,
     )
 
 

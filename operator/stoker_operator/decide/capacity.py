@@ -1,0 +1,56 @@
+"""How many requests a second one replica carries within the wait goal.
+
+Knows a replica's speed and the sizes of requests; does not know how many there are. A calibrated
+replica is taken as a queue with general service times: a prompt is served for its tokens divided by
+the prefill speed, and the mean wait behind others follows Pollaczek and Khinchine,
+λ·E[s²] / (2·(1 − λ·E[s])). Long prompts that vary a hundredfold so get the room that their
+variance asks for, which requests in flight do not show.
+"""
+
+from __future__ import annotations
+
+from stoker_operator.decide.history import Sizes
+from stoker_operator.decide.replica import ReplicaModel
+
+WAIT_SHARE = 0.35
+"""Mean wait as a share of the goal. Waits fall off about exponentially: e^(−1/0.35), 6 %, of those
+who wait at all reach the goal, and with one in four waiting that is 1.5 % of all."""
+USED_SHARE = 0.8
+"""Share of the slots, and of a measured service rate, that is planned with."""
+STEP_SHARE = 0.85
+"""Share of the goal for a token's time that is planned with."""
+
+
+def plan_rate_per_s(
+    model: ReplicaModel, sizes: Sizes, output_tokens: float, slots: int
+) -> tuple[float, float]:
+    """Requests a second that one replica carries within the goals, and its sequences then."""
+    low, high, seqs = 0.0, 1000.0, 1.0
+    for _ in range(30):
+        rate = (low + high) / 2
+        found = _seqs_at(model, sizes, output_tokens, slots, rate)
+        if found is None:
+            high = rate
+        else:
+            low, seqs = rate, max(1.0, found)
+    return max(low, 1e-3), seqs
+
+
+def _seqs_at(
+    model: ReplicaModel, sizes: Sizes, output_tokens: float, slots: int, rate: float
+) -> float | None:
+    """Sequences that run at this rate; nothing when a goal is missed."""
+    used = rate * sizes.mean_tokens / model.prefill_tokens_s
+    left = 1 - used - rate * output_tokens * model.step_per_seq_s
+    if left <= 0:
+        return None
+    seqs = rate * output_tokens * model.step_s / left
+    step_s = model.step_s + model.step_per_seq_s * seqs
+    if seqs > USED_SHARE * slots or step_s / (1 - used) > STEP_SHARE * model.token_goal_s:
+        return None
+    chunks = max(1.0, sizes.mean_tokens / model.chunk_tokens)
+    served_s = sizes.mean_tokens / model.prefill_tokens_s + chunks * step_s
+    busy = rate * served_s
+    square = served_s**2 * (1 + sizes.variation)
+    wait_s = rate * square / (2 * (1 - busy)) if busy < 1 else model.wait_goal_s
+    return seqs if wait_s <= WAIT_SHARE * model.wait_goal_s else None

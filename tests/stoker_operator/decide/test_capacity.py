@@ -1,0 +1,45 @@
+"""Requests a second that a replica carries within the wait goal."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stoker_operator.decide.capacity import plan_rate_per_s
+from stoker_operator.decide.history import Sizes
+from stoker_operator.decide.replica import ReplicaModel
+
+MODEL = ReplicaModel(prefill_tokens_s=16000, step_s=0.008, step_per_seq_s=0.00025, chunk_tokens=512)
+
+
+def _rate(mean: float, variation: float = 1.0, output: float = 100.0) -> float:
+    return plan_rate_per_s(MODEL, Sizes(mean, variation * mean * mean), output, 32)[0]
+
+
+def test_short_prompts_are_bound_by_slots() -> None:
+    rate, seqs = plan_rate_per_s(MODEL, Sizes(500, 500 * 500), 100, 32)
+    assert 8 < rate < 16
+    assert 24 < seqs < 27
+
+
+def test_long_prompts_are_bound_by_their_wait() -> None:
+    assert _rate(12000) < 0.5
+    assert _rate(12000, variation=0.0) > 1.3 * _rate(12000, variation=4.0)
+
+
+def test_a_prompt_too_long_for_the_goal_still_gets_a_replica() -> None:
+    assert _rate(1e6) == 1e-3
+
+
+def test_tokens_that_would_come_too_slowly_bound_the_rate() -> None:
+    slow = ReplicaModel(16000, 0.03, 0.001, 512)
+    assert plan_rate_per_s(slow, Sizes(100, 0), 200, 32)[1] < 13
+
+
+@given(st.floats(10, 20000), st.floats(0, 5), st.floats(1, 2000), st.floats(1.1, 3))
+def test_longer_prompts_and_answers_never_raise_the_rate(
+    mean: float, variation: float, output: float, more: float
+) -> None:
+    rate = _rate(mean, variation, output)
+    assert _rate(mean * more, variation, output) <= rate * 1.001
+    assert _rate(mean, variation, output * more) <= rate * 1.001
