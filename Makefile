@@ -9,7 +9,7 @@ KERNELS := runtime/stoker_runtime/kernels
 NATIVE := $(VENV)/.native
 HARNESS := PYTHONPATH=tests $(BIN)/python -m e2e.harness
 
-.PHONY: help setup fmt check test unit e2e demo demo-down bench-gateway bench-quant bench-quant bench-runtime crds golden lock images
+.PHONY: help setup fmt check test unit e2e demo demo-down bench-gateway bench-quant bench-runtime crds golden lock images
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,7 +24,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-$(NATIVE): $(STAMP) $(KERNELS)/native.cpp $(KERNELS)/build.py
+$(NATIVE): $(STAMP) $(wildcard $(KERNELS)/*pp) $(KERNELS)/build.py
 	@$(BIN)/python $(KERNELS)/build.py && touch $@
 
 lock: ## resolve the dependencies again
@@ -61,9 +61,6 @@ bench-gateway: setup ## what the gateway costs: direct and proxied in turn
 bench-runtime: setup ## what the engine takes: seconds to its first token, then tokens per second
 	@PYTHONPATH=tests $(BIN)/python bench/runtime/run.py
 	@PYTHONPATH=tests $(BIN)/python bench/runtime/load.py
-
-bench-quant: setup ## what fewer bits cost: perplexity and accuracy of the committed model
-	@$(BIN)/python bench/quant/run.py
 
 bench-quant: setup ## what fewer bits cost: perplexity and accuracy of the committed model
 	@$(BIN)/python bench/quant/run.py

@@ -12,10 +12,13 @@ from collections.abc import Sequence
 
 import torch
 
+from stoker_runtime.kernels.native import Tiles, find_library
 from stoker_runtime.model.attention import AttentionPlan, DecodeGroup, PrefillSpan
 from stoker_runtime.model.decoder import Decoder
 from stoker_runtime.schedule.step import Chunk
 
+_TILE = 8
+"""Tokens of one sequence that the native library attends with at a time."""
 _SMALLEST_BUCKET = 2
 """Decodes of up to 2² blocks share a group, longer ones are grouped by powers of two."""
 
@@ -33,6 +36,8 @@ class Runner:
         self.model = model
         self.block_size = block_size
         self.caches = _allocate_caches(model, num_blocks, block_size, cache_dtype)
+        library = find_library()
+        self._is_native = library is not None and library.attends(self.caches)
 
     @torch.inference_mode()
     def run(self, chunks: Sequence[Chunk]) -> torch.Tensor:  # [num_sampling_chunks, vocab]
@@ -46,8 +51,9 @@ class Runner:
         """Run the layers over the chunks' tokens; their hidden states, in the chunks' order."""
         token_ids = [id for chunk in chunks for id in chunk.token_ids]
         positions = [p for chunk in chunks for p in range(chunk.start, chunk.end)]
+        plan = self._plan_tiles(chunks) if self._is_native else self._plan(chunks)
         return self.model.hidden_states(
-            self._tensor(token_ids), self._tensor(positions), self.caches, self._plan(chunks)
+            self._tensor(token_ids), self._tensor(positions), self.caches, plan
         )
 
     @torch.inference_mode()
@@ -58,6 +64,19 @@ class Runner:
     def clear(self, block_ids: Sequence[int]) -> None:
         """Forget what blocks hold: a NaN left there would spoil whoever gets them next."""
         self.caches[:, :, self._tensor(block_ids)] = 0
+
+    def _plan_tiles(self, chunks: Sequence[Chunk]) -> AttentionPlan:
+        """Every chunk in tiles of a few tokens, so that threads share a prompt's work."""
+        tiles, tables = [], list[int]()
+        for chunk, (start, end) in zip(chunks, spans(chunks), strict=True):
+            tiles += [
+                (row, min(_TILE, end - row), chunk.start + row - start, len(tables))
+                for row in range(start, end, _TILE)
+            ]
+            tables += self._table(chunk)
+        slots = [slot for chunk in chunks for slot in self._slots(chunk)]
+        kinds = (torch.tensor(part, dtype=torch.int32) for part in (tiles, tables))
+        return AttentionPlan(self._tensor(slots), tiles=Tiles(*kinds))
 
     def _plan(self, chunks: Sequence[Chunk]) -> AttentionPlan:
         slots = [slot for chunk in chunks for slot in self._slots(chunk)]

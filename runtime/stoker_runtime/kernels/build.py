@@ -48,10 +48,11 @@ def build(machine: str) -> list[Path]:
     compiler = next((found for name in _COMPILERS if (found := shutil.which(name))), None)
     if compiler is None:
         return []
+    newest = max(file.stat().st_mtime for file in _SOURCE.parent.glob("*pp"))
     built = []
     for level in _LEVELS.get(machine, {}):
         path = library_path(level)
-        if not path.exists() or path.stat().st_mtime < _SOURCE.stat().st_mtime:
+        if not path.exists() or path.stat().st_mtime < newest:
             partial = path.with_suffix(".partial")
             command = [compiler, *_FLAGS, f"-march={level}", "-o", str(partial), str(_SOURCE)]
             subprocess.run(command, check=True)

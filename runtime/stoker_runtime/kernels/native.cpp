@@ -14,6 +14,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -180,36 +181,43 @@ const float* unpack(const Weight& w, int panel, int first, int count) {
   return unpacked;
 }
 
-// sums[r, :] += Σ_k x[r, k] · w[k, :] for ROWS rows; CHAINS independent sums hide the latency of few rows.
+// out[r, :] += Σ_k x[r, k] · w[k, :] for ROWS rows of 16; CHAINS independent sums hide the latency of few rows.
+struct Strides {
+  long x, w, out;
+};
+
 template <int ROWS, int CHAINS>
-inline void multiply_rows(const float* x, long stride, const float* w, int count, float* out) {
+inline void multiply_rows(const float* x, const float* w, int count, float* out, Strides stride) {
   Floats sum[CHAINS][ROWS][VECTORS] = {};
   int k = 0;
   for (; k + CHAINS <= count; k += CHAINS)
     for (int c = 0; c < CHAINS; ++c)
       for (int v = 0; v < VECTORS; ++v) {
-        const Floats column = load(w + (k + c) * PANEL + v * LANES);
-        for (int r = 0; r < ROWS; ++r) sum[c][r][v] += x[r * stride + k + c] * column;
+        const Floats column = load(w + (k + c) * stride.w + v * LANES);
+        for (int r = 0; r < ROWS; ++r) sum[c][r][v] += x[r * stride.x + k + c] * column;
       }
   for (; k < count; ++k)
     for (int v = 0; v < VECTORS; ++v)
-      for (int r = 0; r < ROWS; ++r) sum[0][r][v] += x[r * stride + k] * load(w + k * PANEL + v * LANES);
+      for (int r = 0; r < ROWS; ++r) sum[0][r][v] += x[r * stride.x + k] * load(w + k * stride.w + v * LANES);
   for (int r = 0; r < ROWS; ++r)
     for (int v = 0; v < VECTORS; ++v) {
       for (int c = 1; c < CHAINS; ++c) sum[0][r][v] += sum[c][r][v];
-      float* at = out + r * PANEL + v * LANES;
+      float* at = out + r * stride.out + v * LANES;
       store(at, load(at) + sum[0][r][v]);
     }
 }
 
-void multiply(const float* x, long stride, int rows, const float* w, int count, float* out) {
-  for (; rows >= 6; rows -= 6, x += 6 * stride, out += 6 * PANEL) multiply_rows<6, 1>(x, stride, w, count, out);
+void multiply(const float* x, long x_stride, int rows, const float* w, int count, float* out, long w_stride,
+              long out_stride) {
+  const Strides stride{x_stride, w_stride, out_stride};
+  for (; rows >= 6; rows -= 6, x += 6 * x_stride, out += 6 * out_stride)
+    multiply_rows<6, 1>(x, w, count, out, stride);
   switch (rows) {
-    case 1: return multiply_rows<1, 4>(x, stride, w, count, out);
-    case 2: return multiply_rows<2, 2>(x, stride, w, count, out);
-    case 3: return multiply_rows<3, 2>(x, stride, w, count, out);
-    case 4: return multiply_rows<4, 1>(x, stride, w, count, out);
-    case 5: return multiply_rows<5, 1>(x, stride, w, count, out);
+    case 1: return multiply_rows<1, 4>(x, w, count, out, stride);
+    case 2: return multiply_rows<2, 2>(x, w, count, out, stride);
+    case 3: return multiply_rows<3, 2>(x, w, count, out, stride);
+    case 4: return multiply_rows<4, 1>(x, w, count, out, stride);
+    case 5: return multiply_rows<5, 1>(x, w, count, out, stride);
   }
 }
 
@@ -240,7 +248,7 @@ void multiply_panels(void* data, int item) {
       memset(sums, 0, sizeof(float) * rows * PANEL);
       for (int first = 0; first < w.cols; first += DEPTH) {
         const int count = std::min(DEPTH, w.cols - first);
-        multiply(x + first, w.cols, rows, unpack(w, panel, first, count), count, sums);
+        multiply(x + first, w.cols, rows, unpack(w, panel, first, count), count, sums, PANEL, PANEL);
       }
       finish_panel(w, panel, rows, product.y + static_cast<long>(top) * w.rows);
     }
@@ -293,3 +301,5 @@ void stoker_multiply(const Weight* weight, const float* x, float* y, int num_row
   run_parallel(multiply_panels, &product, (panels + per_item - 1) / per_item);
 }
 }
+
+#include "attention.hpp"

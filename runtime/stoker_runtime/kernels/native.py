@@ -15,9 +15,11 @@ from pathlib import Path
 import torch
 
 from stoker_runtime.kernels.build import pick_library
+from stoker_runtime.kernels.reference import Scoring
 
 PANEL = 16
 """Rows of a weight that are stored side by side."""
+_MAX_HEAD_DIM = 256
 
 
 class NativeWeight(ctypes.Structure):
@@ -35,11 +37,39 @@ class NativeWeight(ctypes.Structure):
     )
 
 
+class _AttentionJob(ctypes.Structure):
+    """`struct AttentionJob` of attention.hpp."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("q", "keys", "values", "out", "tiles", "tables")),
+        ("q_stride", ctypes.c_int64),
+        *((name, ctypes.c_int32) for name in ("num_tiles", "block_size", "num_heads")),
+        *((name, ctypes.c_int32) for name in ("num_kv_heads", "head_dim", "window")),
+        ("scale", ctypes.c_float),
+        ("softcap", ctypes.c_float),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """The tokens of a step, some of one sequence at a time, and where their keys lie."""
+
+    tiles: torch.Tensor  # [num_tiles, 4] int32: first row, rows, first position, place in `tables`
+    tables: torch.Tensor  # [num_blocks_of_all] int32: block tables, one after the other
+
+
 @dataclass(frozen=True, slots=True)
 class Library:
     """The functions of native.cpp; all tensors are contiguous and on the CPU."""
 
     functions: ctypes.CDLL
+
+    @staticmethod
+    def attends(cache: torch.Tensor) -> bool:
+        """Whether `attend` can do this cache; its last dimension is that of a head."""
+        dim = cache.shape[-1]
+        fits = cache.dtype == torch.float32 and cache.device.type == "cpu"
+        return fits and dim % PANEL == 0 and dim <= _MAX_HEAD_DIM
 
     def start_threads(self, num_threads: int) -> None:
         """Compute with that many threads at least, the caller included."""
@@ -60,6 +90,31 @@ class Library:
         """x · Wᵀ + b; x: [num_rows, weight.cols] float32."""
         out = torch.empty(x.shape[0], weight.rows)
         self.functions.stoker_multiply(ctypes.byref(weight), _pointer(x), _pointer(out), x.shape[0])
+        return out
+
+    def attend(
+        self, q: torch.Tensor, cache: torch.Tensor, tiles: Tiles, scoring: Scoring, window: int
+    ) -> torch.Tensor:  # [num_tokens, num_heads, head_dim]
+        """Attention of the tiles' tokens to all tokens up to themselves, in float32.
+
+        q: [num_tokens, num_heads, head_dim], rows may lie apart; cache: [2, num_blocks, block_size,
+        num_kv_heads, head_dim], float32, with the tiles' own keys and values; window: tokens that a
+        token sees, 0 for all.
+        """
+        out = torch.empty(q.shape)
+        pointers = (q, cache[0], cache[1], out, tiles.tiles, tiles.tables)
+        job = _AttentionJob(
+            *(tensor.data_ptr() for tensor in pointers),
+            q.stride(0),
+            len(tiles.tiles),
+            cache.shape[2],
+            q.shape[1],
+            *cache.shape[3:],
+            window,
+            scoring.scale,
+            scoring.softcap or 0.0,
+        )
+        self.functions.stoker_attend(ctypes.byref(job))
         return out
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from stoker_runtime.kernels import reference
+from stoker_runtime.kernels.native import Tiles, find_library
 from stoker_runtime.kernels.reference import Scoring
 
 Masks = Mapping[int, torch.Tensor]
@@ -58,8 +59,10 @@ class AttentionPlan:
 
     slots: torch.Tensor
     """Where each token's key and value go: [num_tokens]."""
-    decodes: tuple[DecodeGroup, ...]
-    prefills: tuple[PrefillSpan, ...]
+    decodes: tuple[DecodeGroup, ...] = ()
+    prefills: tuple[PrefillSpan, ...] = ()
+    tiles: Tiles | None = None
+    """All tokens for the native library, instead of `decodes` and `prefills`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,8 @@ class Attention:
         """
         dtype, (q, k, v) = q.dtype, (x.to(cache.dtype) for x in (q, k, v))
         reference.write_kv(cache, k, v, plan.slots)
+        if plan.tiles is not None:
+            return self._attend_natively(q, cache, plan.tiles).to(dtype)
         out = torch.empty_like(q)
         for group in plan.decodes:
             past = reference.read_kv(cache, group.block_ids, group.num_seqs)
@@ -98,3 +103,11 @@ class Attention:
             mask = span.masks[self.window]
             out[span.rows] = reference.attend_chunk(q[span.rows], keys, values, mask, self.scoring)
         return out.to(dtype)
+
+    def _attend_natively(
+        self, q: torch.Tensor, cache: torch.Tensor, tiles: Tiles
+    ) -> torch.Tensor:  # [num_tokens, num_heads, head_dim]
+        library = find_library()
+        assert library is not None, "the plan was made for the native library"
+        q = q if q.stride()[1:] == (q.shape[2], 1) else q.contiguous()
+        return library.attend(q, cache, tiles, self.scoring, self.window)

@@ -50,7 +50,7 @@ class Product:
     def source_files(self) -> list[Path]:
         """The files that are copied into the image: Python, and what is compiled there."""
         folders = [REPOSITORY / folder for folder in self.sources]
-        kinds = ("*.py", "*.cpp")
+        kinds = ("*.py", "*.cpp", "*.hpp")
         return [file for folder in folders for kind in kinds for file in sorted(folder.rglob(kind))]
 
     def name(self) -> str:

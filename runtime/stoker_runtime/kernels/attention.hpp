@@ -1,0 +1,163 @@
+// Attention over a paged cache, on the vectors, threads and row products of native.cpp, which includes this file.
+//
+// Knows block tables and tiles; nothing of sequences. A tile is some consecutive tokens of one sequence. For each
+// tile and each key head: 16 keys at a time are gathered from their blocks, transposed, and multiplied with the
+// queries of all heads that share the key head; then softmax; then the same with the values.
+
+namespace {
+
+constexpr int MAX_HEAD_DIM = 256;
+
+struct Tile {
+  int32_t row;       // of its first token in the step
+  int32_t num_rows;
+  int32_t position;  // of its first token in the sequence
+  int32_t table;     // where the sequence's block table starts in `tables`
+};
+
+struct AttentionJob {
+  const float* q;       // [num_tokens, num_heads, head_dim], rows q_stride apart
+  const float* keys;    // [num_blocks, block_size, num_kv_heads, head_dim]
+  const float* values;  // the same
+  float* out;           // [num_tokens, num_heads, head_dim]
+  const Tile* tiles;
+  const int32_t* tables;
+  int64_t q_stride;
+  int32_t num_tiles, block_size, num_heads, num_kv_heads, head_dim, window;
+  float scale, softcap;  // no soft cap: 0
+};
+
+struct Scratch {
+  float* floats = nullptr;
+  long size = 0;
+  float* hold(long wanted) {
+    if (wanted > size) {
+      free(floats);
+      floats = static_cast<float*>(malloc(sizeof(float) * wanted));
+      size = wanted;
+    }
+    return floats;
+  }
+};
+alignas(64) thread_local float gathered[PANEL * MAX_HEAD_DIM];
+thread_local Scratch score_scratch, query_scratch;
+
+// e^x as 2^n · e^r with |r| ≤ ln 2 / 2 and e^r by a polynomial (Cephes' expf, S. Moshier).
+inline Floats exponential(Floats x) {
+  const Floats least = Floats{} - 87.0f;
+  x = x > least ? x : least;
+  const Ints n = __builtin_convertvector(x * 1.44269504f + (x < 0.0f ? Floats{} - 0.5f : Floats{} + 0.5f), Ints);
+  const Floats whole = __builtin_convertvector(n, Floats);
+  const Floats r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+  Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  return p * reinterpret_cast<Floats>((n + 127) << 23);
+}
+
+// Softmax over scores[0 … count), which lies in whole vectors; the rest of the last one becomes 0.
+void normalise(float* scores, int count) {
+  float most = scores[0];
+  for (int i = 1; i < count; ++i) most = std::max(most, scores[i]);
+  const int end = (count + LANES - 1) / LANES * LANES;
+  Floats sums = {};
+  for (int i = 0; i < end; i += LANES) {
+    store(scores + i, exponential(load(scores + i) - most));
+    for (int k = std::max(count - i, 0); k < LANES; ++k) scores[i + k] = 0.0f;
+    sums += load(scores + i);
+  }
+  float sum = 0.0f;
+  for (int i = 0; i < LANES; ++i) sum += sums[i];
+  for (int i = 0; i < end; i += LANES) store(scores + i, load(scores + i) / sum);
+}
+
+// Where token `position` of key head `head` lies in the keys or values.
+inline const float* find(const AttentionJob& job, const float* cache, const int32_t* table, int position, int head) {
+  const long slot = static_cast<long>(table[position / job.block_size]) * job.block_size + position % job.block_size;
+  return cache + (slot * job.num_kv_heads + head) * job.head_dim;
+}
+
+// One tile's queries of the heads that share one key head.
+struct Piece {
+  const AttentionJob& job;
+  const Tile& tile;
+  const int32_t* table;
+  int head, group, num_queries, first, count, width;  // keys first … first + count; scores are `width` apart
+  float* queries;
+  float* scores;
+
+  Piece(const AttentionJob& job, int item)
+      : job(job), tile(job.tiles[item / job.num_kv_heads]), table(job.tables + tile.table),
+        head(item % job.num_kv_heads), group(job.num_heads / job.num_kv_heads), num_queries(tile.num_rows * group),
+        first(job.window ? std::max(0, tile.position - job.window + 1) : 0),
+        count(tile.position + tile.num_rows - first), width((count + PANEL - 1) / PANEL * PANEL),
+        queries(query_scratch.hold(static_cast<long>(num_queries) * job.head_dim)),
+        scores(score_scratch.hold(static_cast<long>(num_queries) * width)) {}
+
+  void gather_queries() const {
+    for (int i = 0; i < num_queries; ++i) {
+      const float* from = job.q + (tile.row + i / group) * job.q_stride + (head * group + i % group) * job.head_dim;
+      for (int d = 0; d < job.head_dim; ++d) queries[i * job.head_dim + d] = from[d] * job.scale;
+    }
+  }
+
+  void score() const {
+    for (int at = 0; at < count; at += PANEL) {
+      for (int k = 0; k < PANEL; ++k) {
+        const float* key = find(job, job.keys, table, first + std::min(at + k, count - 1), head);
+        for (int d = 0; d < job.head_dim; ++d) gathered[d * PANEL + k] = key[d];
+      }
+      for (int i = 0; i < num_queries; ++i) memset(scores + static_cast<long>(i) * width + at, 0, sizeof(float) * PANEL);
+      multiply(queries, job.head_dim, num_queries, gathered, job.head_dim, scores + at, PANEL, width);
+    }
+  }
+
+  // Query i sees the keys up to its own token, and with a window only so many.
+  void normalise_rows() const {
+    for (int i = 0; i < num_queries; ++i) {
+      float* row = scores + static_cast<long>(i) * width;
+      const int position = tile.position + i / group, end = position + 1 - first;
+      const int begin = job.window ? std::max(0, position - job.window + 1 - first) : 0;
+      if (job.softcap > 0.0f)
+        for (int k = begin; k < end; ++k) row[k] = job.softcap * tanhf(row[k] / job.softcap);
+      for (int k = 0; k < begin; ++k) row[k] = -INFINITY;
+      normalise(row, end);
+      for (int k = end; k < width; ++k) row[k] = 0.0f;
+    }
+  }
+
+  void sum_values() const {
+    const int dim = job.head_dim;
+    memset(queries, 0, sizeof(float) * num_queries * dim);  // the sums take their place
+    for (int at = 0; at < count; at += PANEL) {
+      const int num = std::min(PANEL, count - at);
+      for (int k = 0; k < num; ++k)
+        memcpy(gathered + k * dim, find(job, job.values, table, first + at + k, head), sizeof(float) * dim);
+      for (int d = 0; d < dim; d += PANEL)
+        multiply(scores + at, width, num_queries, gathered + d, num, queries + d, dim, dim);
+    }
+    for (int i = 0; i < num_queries; ++i) {
+      const long to = (static_cast<long>(tile.row + i / group) * job.num_heads + head * group + i % group) * dim;
+      memcpy(job.out + to, queries + i * dim, sizeof(float) * dim);
+    }
+  }
+};
+
+void attend_piece(void* data, int item) {
+  const Piece piece(*static_cast<AttentionJob*>(data), item);
+  piece.gather_queries();
+  piece.score();
+  piece.normalise_rows();
+  piece.sum_values();
+}
+
+}  // namespace
+
+extern "C" {
+
+// softmax(scale · q·kᵀ)·v for every token of every tile over the keys up to itself; see `AttentionJob`.
+void stoker_attend(AttentionJob* job) { run_parallel(attend_piece, job, job->num_tiles * job->num_kv_heads); }
+}
