@@ -14,6 +14,7 @@ from stoker_runtime.model.fields import Fields
 
 ExpertNames = Literal["mixtral", "qwen"]
 """How a checkpoint names the tensors of experts."""
+_MOST_EXPERTS = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ def parse_experts(fields: Fields, names: ExpertNames) -> ExpertsSpec:
     count = other if fields.value(own) is None and fields.value(other) else own
     spec = ExpertsSpec(
         names=names,
-        num_experts=fields.size(count),
+        num_experts=fields.size(count, most=_MOST_EXPERTS),
         num_chosen=fields.size("num_experts_per_tok"),
         intermediate_size=fields.size(width),
         normalizes=is_mixtral or fields.flag("norm_topk_prob"),

@@ -11,6 +11,8 @@ from typing import Any
 
 from stoker_runtime.errors import ArchitectureUnsupported, CheckpointBroken
 
+_LARGEST = 2**31 - 1
+
 
 class Fields:
     """One object of `config.json`, laid over what its family takes for granted."""
@@ -28,19 +30,21 @@ class Fields:
         """The raw value; None when absent."""
         return self._document.get(name)
 
-    def size(self, name: str, default: int | None = None) -> int:
-        """A positive whole number."""
+    def size(self, name: str, default: int | None = None, most: int = _LARGEST) -> int:
+        """A positive whole number, no larger than can be meant."""
         value = self._document.get(name)
         value = default if value is None else value
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self.wrong(name, "a whole number ≥ 1", value)
+        if value > most:
+            raise self.wrong(name, f"≤ {most}", value)
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
         """A positive number."""
         value = self._document.get(name)
         value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        if value is None or not _is_number(value):
             raise self.wrong(name, "a number > 0", value)
         return float(value)
 
@@ -59,7 +63,7 @@ class Fields:
         """So many positive numbers."""
         values = self._document.get(name)
         found = values if isinstance(values, list) else []
-        good = [float(value) for value in found if _is_number(value) and value > 0]
+        good = [float(value) for value in found if _is_number(value)]
         if len(found) != length or len(good) != length:
             raise self.wrong(name, f"a list of {length} numbers > 0", values)
         return tuple(good)
@@ -93,4 +97,7 @@ class Fields:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """A number that can be meant: neither NaN nor one that float32 can't hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 1e-30 < value < 1e30

@@ -51,7 +51,7 @@ def parse_one_rope(fields: Fields, head_dim: int) -> tuple[RopeSpec, ...]:
     """The one rope that most models have."""
     name = "rope_parameters" if fields.value("rope_parameters") else "rope_scaling"
     rope = fields.child(name)
-    theta = rope.number("rope_theta", fields.number("rope_theta", 10000.0))
+    theta = _parse_theta(rope, fields.number("rope_theta", 10000.0))
     share = rope.number("partial_rotary_factor", fields.number("partial_rotary_factor", 1.0))
     dim = int(head_dim * share)
     if dim % 2 or not 2 <= dim <= head_dim:
@@ -69,12 +69,19 @@ def parse_local_ropes(fields: Fields, head_dim: int) -> tuple[RopeSpec, ...]:
         far, near = parameters.child(GLOBAL), parameters.child(LOCAL)
     else:
         far, near = fields.child("rope_scaling"), Fields({})
-    far_theta = far.number("rope_theta", fields.number("rope_theta", 1e6))
-    near_theta = near.number("rope_theta", fields.number("rope_local_base_freq", 1e4))
+    far_theta = _parse_theta(far, fields.number("rope_theta", 1e6))
+    near_theta = _parse_theta(near, fields.number("rope_local_base_freq", 1e4))
     return (
         _parse_stretch(fields, far, far_theta, head_dim),
         _parse_stretch(fields, near, near_theta, head_dim),
     )
+
+
+def _parse_theta(rope: Fields, default: float) -> float:
+    theta = rope.number("rope_theta", default)
+    if theta <= 1:
+        raise rope.wrong("rope_theta", "a number > 1", theta)
+    return theta
 
 
 def _parse_stretch(fields: Fields, rope: Fields, theta: float, dim: int) -> RopeSpec:
@@ -137,7 +144,7 @@ def _parse_longrope(fields: Fields, rope: Fields, theta: float, dim: int) -> Rop
     trained = fields.value("original_max_position_embeddings")
     original = rope.size("original_max_position_embeddings", trained)
     factor = rope.number("factor", length / original)
-    recommended = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+    growth = math.log(max(factor, 1.0)) / math.log(max(original, 2))
     return RopeSpec(
         theta=theta,
         dim=dim,
@@ -146,5 +153,5 @@ def _parse_longrope(fields: Fields, rope: Fields, theta: float, dim: int) -> Rop
         long_factors=rope.numbers("long_factor", dim // 2),
         long_max_position=length,
         original_max_position=original,
-        attention_factor=rope.number("attention_factor", recommended),
+        attention_factor=rope.number("attention_factor", math.sqrt(1 + growth)),
     )

@@ -21,6 +21,7 @@ from stoker_runtime.quant.spec import QuantSpec, parse_quantization
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 ITEM_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+_MOST_LAYERS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         ) from None
     except OSError as error:
         raise CheckpointBroken(f"{path} can't be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointBroken(f"{path} is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise CheckpointBroken(f"{path} must hold a JSON object")
@@ -227,7 +228,7 @@ def _parse_layers(fields: Fields, family: Family) -> tuple[LayerSpec, ...]:
 
 def _parse_slides(fields: Fields, family: Family) -> list[bool]:
     """Which layers have a window, by `layer_types` or the family's rule."""
-    num_layers = fields.size("num_hidden_layers")
+    num_layers = fields.size("num_hidden_layers", most=_MOST_LAYERS)
     kinds = fields.value("layer_types")
     if kinds is not None and (not isinstance(kinds, list) or len(kinds) != num_layers):
         raise fields.wrong("layer_types", f"a list of {num_layers} names", kinds)
@@ -262,4 +263,4 @@ def _parse_quantization(document: object) -> QuantSpec | None:
 def _parse_ends(document: dict[str, Any]) -> tuple[int, ...]:
     value = document.get("eos_token_id")
     ids = value if isinstance(value, list) else [value]
-    return tuple(id for id in ids if isinstance(id, int) and not isinstance(id, bool))
+    return tuple(id for id in ids if type(id) is int and 0 <= id < 2**31)

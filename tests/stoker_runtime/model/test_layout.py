@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,3 +51,57 @@ def test_a_tied_head_may_be_there_and_an_untied_one_must(tmp_path: Path) -> None
     spec = read_spec(write_checkpoint(tmp_path))
     assert "lm_head.weight" in ignored_names(spec)
     assert "lm_head.weight" not in ignored_names(replace(spec, tied_embeddings=False))
+
+
+LARGE = {
+    "Llama-3.2-1B": ("Llama", 128256, (2048, 8192, 16, 32, 8), {"tie_word_embeddings": True}),
+    "Mistral-7B": ("Mistral", 32000, (4096, 14336, 32, 32, 8), {}),
+    "Qwen2.5-0.5B": ("Qwen2", 151936, (896, 4864, 24, 14, 2), {"tie_word_embeddings": True}),
+    "Qwen3-0.6B": ("Qwen3", 151936, (1024, 3072, 28, 16, 8), {"tie_word_embeddings": True}),
+    "Gemma-2-2B": ("Gemma2", 256000, (2304, 9216, 26, 8, 4), {}),
+    "Gemma-3-1B": ("Gemma3", 262144, (1152, 6912, 26, 4, 1), {}),
+    "Phi-3-mini": ("Phi3", 32064, (3072, 8192, 32, 32, 32), {}),
+    "SmolLM3-3B": ("SmolLM3", 128256, (2048, 11008, 36, 16, 4), {}),
+    "Mixtral-8x7B": ("Mixtral", 32000, (4096, 14336, 32, 32, 8), {"num_local_experts": 8}),
+    "Qwen1.5-MoE": ("Qwen2Moe", 151936, (2048, 5632, 24, 16, 16), {"num_experts": 60}),
+    "Qwen3-30B": (
+        "Qwen3Moe",
+        151936,
+        (2048, 6144, 48, 32, 4),
+        {"num_experts": 128, "head_dim": 128},
+    ),
+}
+COUNTS = {
+    "Llama-3.2-1B": 1_235_814_400,
+    "Mistral-7B": 7_241_732_096,
+    "Qwen2.5-0.5B": 494_032_768,
+    "Qwen3-0.6B": 596_049_920,
+    "Gemma-2-2B": 2_614_341_888,
+    "Gemma-3-1B": 999_885_952,
+    "Phi-3-mini": 3_821_079_552,
+    "SmolLM3-3B": 3_075_098_624,
+    "Mixtral-8x7B": 46_702_792_704,
+    "Qwen1.5-MoE": 14_315_784_192,
+    "Qwen3-30B": 30_532_122_624,
+}
+"""Weights that each published model has, as its page says."""
+
+
+@pytest.mark.parametrize("model", LARGE)
+def test_published_models_have_the_number_of_weights_they_are_known_for(
+    tmp_path: Path, model: str
+) -> None:
+    name, vocab, (hidden, inter, layers, heads, kv_heads), more = LARGE[model]
+    config = {
+        "architectures": [f"{name}ForCausalLM"],
+        "vocab_size": vocab,
+        "hidden_size": hidden,
+        "intermediate_size": inter,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        **more,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    layout = plan_layout(read_spec(tmp_path))
+    assert sum(math.prod(fused.shape) for fused in layout) == COUNTS[model]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from stoker_runtime.errors import ArchitectureUnsupported, CheckpointBroken, CheckpointNotFound
 from stoker_runtime.model.families import FAMILIES
+from stoker_runtime.model.layout import plan_layout
 from stoker_runtime.model.rope import RopeSpec
 from stoker_runtime.model.spec import LayerSpec, ModelSpec, read_spec
 from support.checkpoints import LlamaShape, build_config
@@ -81,6 +86,9 @@ def test_end_tokens_come_from_the_generation_config_first(
         ({"hidden_size": "64"}, "`hidden_size` .* was '64'"),
         ({"vocab_size": True}, "`vocab_size` .* was True"),
         ({"num_hidden_layers": 2.5}, "`num_hidden_layers` .* was 2.5"),
+        ({"num_hidden_layers": 10**9}, "`num_hidden_layers` must be ≤ 2048, was 1000000000"),
+        ({"rope_theta": math.nan}, "`rope_theta` must be a number > 0, was nan"),
+        ({"rope_theta": 0.5}, "`rope_scaling.rope_theta` must be a number > 1, was 0.5"),
         ({"intermediate_size": None}, "`intermediate_size` .* is missing"),
         ({"rms_norm_eps": 0}, "`rms_norm_eps` must be a number > 0, was 0"),
         ({"rope_theta": "x"}, "`rope_theta` must be a number > 0, was 'x'"),
@@ -321,3 +329,36 @@ def test_names_the_field_of_a_family_that_is_wrong(
 ) -> None:
     with pytest.raises(CheckpointBroken, match=message):
         read_family(tmp_path, name, changes)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    | st.sampled_from(["sliding_attention", "yarn", "longrope", "gptq", 10**400, 2**40]),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.sampled_from(["rope_type", "type", "factor", "rope_theta"]), inner),
+    max_leaves=6,
+)  # fmt: skip
+FIELDS = sorted(
+    {name for family in FAMILIES.values() for name in family.defaults}
+    | set(build_config(LlamaShape()))
+    | {"rope_parameters", "layer_types", "no_rope_layers", "use_sliding_window", "experts"}
+    | {"mlp_only_layers", "decoder_sparse_step", "num_experts", "partial_rotary_factor"}
+    | {"sliding_window_pattern", "no_rope_layer_interval", "quantization_config"}
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(list(FAMILIES)), changes=st.dictionaries(st.sampled_from(FIELDS), JSON))
+def test_nonsense_is_refused_and_nothing_else_happens(
+    tmp_path: Path, name: str, changes: dict[str, Any]
+) -> None:
+    document = {"num_experts": 8, **changes}
+    with contextlib.suppress(ArchitectureUnsupported, CheckpointBroken):
+        spec = read_family(tmp_path, name.removesuffix("ForCausalLM"), document)
+        assert plan_layout(spec)
+
+
+def test_nesting_without_end_is_not_json(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(CheckpointBroken, match="is not JSON"):
+        read_spec(tmp_path)
