@@ -164,6 +164,7 @@ class Lifecycle:
 
     def on_loaded(self, message: Loaded) -> None:
         """The model made its first token."""
+        self._beat_at = time.monotonic()  # from now on it has to beat
         self.loaded = message
         self._check_ready()
 
@@ -181,6 +182,7 @@ class Lifecycle:
 
     def on_settled(self) -> None:
         """A standby has imported all that a model needs."""
+        self._beat_at = time.monotonic()
         if self.phase in ("Starting", "Loading"):
             self._enter("Standby")
 

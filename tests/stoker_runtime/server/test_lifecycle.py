@@ -115,10 +115,9 @@ def test_a_silent_engine_is_unhealthy_only_when_it_has_to_speak(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loading, running, waiting = Watched(), ready(), Watched()
-    waiting.on_settled()
-    for state in (loading, running, waiting):
-        assert state.heartbeat_age_s == 0
-        state.on_heartbeat(Heartbeat(0.0))
+    assert loading.heartbeat_age_s == 0
+    loading.on_heartbeat(Heartbeat(0.0))
+    waiting.on_settled()  # neither of these two has beaten yet
     later = time.monotonic() + Patience().silence_s + 1
     monkeypatch.setattr("stoker_runtime.server.lifecycle.time.monotonic", lambda: later)
     assert loading.healthy
