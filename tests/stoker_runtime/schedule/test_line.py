@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker_runtime.schedule.line import Line, rank
@@ -58,13 +58,25 @@ def test_nobody_is_taken_out_twice() -> None:
         line.remove(make_ranked(0))
 
 
-def test_the_worst_class_gets_its_turn_under_a_flood_of_the_best() -> None:
-    model = HashModel(make_scheduler(max_num_seqs=2, max_batched_tokens=8))
-    model.scheduler.add(make_sequence("patient", 3, max_tokens=1, priority=20))
+@settings(max_examples=15, deadline=None)
+@given(
+    priority=st.integers(-12, 12),
+    flood=st.lists(st.integers(-12, 12), min_size=1, max_size=4),
+    caching=st.booleans(),
+)
+def test_everybody_gets_a_turn_under_any_flood(
+    priority: int, flood: list[int], caching: bool
+) -> None:
+    """Passed by at most eight times per class that others are better by, and by who was there."""
+    model = HashModel(make_scheduler(caching=caching, max_num_seqs=2))
+    model.scheduler.add(make_sequence("patient", 3, max_tokens=1, priority=priority))
     arrived = 0
     while "patient" not in model.done:
         while model.scheduler.num_waiting < 4:
-            model.scheduler.add(make_sequence(f"x{arrived}", 2, max_tokens=1, priority=-20))
+            better = flood[arrived % len(flood)]
+            model.scheduler.add(make_sequence(f"x{arrived}", 6, max_tokens=1, priority=better))
             arrived += 1
         model.advance()
-    assert 40 * 8 - 4 <= len(model.done) <= 40 * 8 + 4
+    assert len(model.done) <= 8 * max(0, priority - min(flood)) + 8
+    assert min(flood) < priority or len(model.done) <= 2
+    assert model.scheduler.num_running <= 2
