@@ -128,7 +128,6 @@ class Service:
                 stream.keep_alive()
             await generation.done
             if generation.failure:
-                self.metrics.count_refusal(generation.failure.code or "")
                 raise self._too_many() if generation.overloaded else generation.failure
             if not plan.stream:
                 exchange.send(200, _json(whole(plan, generation)))

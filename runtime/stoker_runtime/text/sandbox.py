@@ -164,6 +164,8 @@ class _Meter(NodeTransformer):
 
 def _meter(node: nodes.Node, name: str) -> nodes.Expr:
     expression = cast(nodes.Expr, node)
+    if isinstance(node, nodes.Const) and len(str(node.value)) < _SOURCE_PER_UNIT:
+        return expression  # what stands in the template is paid for with the turn
     return nodes.Filter(expression, name, [], [], None, None, lineno=node.lineno)
 
 

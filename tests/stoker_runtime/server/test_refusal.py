@@ -39,7 +39,12 @@ def test_the_client_maps_what_the_engine_says(
                     client.completions.create(**fields)
                 assert (refused.value.status_code, refused.value.code) == (status, said)
                 assert ("retry-after" in refused.value.response.headers) == (status == 429)
+                assert server.metric(_refusals(said)) == 1 + stream
                 assert ("the engine's words" in refused.value.message) == (status == 400)
+
+
+def _refusals(code: str) -> str:
+    return f'stoker_runtime_refusals_total{{model_name="{MODEL}",code="{code}"}}'
 
 
 def test_a_gateway_hears_of_an_overload_as_of_a_full_pod(checkpoint: Path, tmp_path: Path) -> None:
