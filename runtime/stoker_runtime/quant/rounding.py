@@ -17,7 +17,7 @@ from stoker_runtime.quant.spec import Target
 INT4_GROUP = 32
 """Columns that share a scale when 4 bits are made while loading."""
 _SMALLEST_GROUP = 16
-_SLICE_ELEMENTS = 1 << 22
+_SLICE_ELEMENTS = 1 << 20
 """Rounded at a time: bounds the float32 copies."""
 _SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
 """Shares of the full range that are tried: clipping a few outliers can sharpen all the rest."""
@@ -33,7 +33,8 @@ class Grid:
 
     def round(self, values: torch.Tensor) -> torch.Tensor:  # […, group] float, whole numbers
         """The nearest codes."""
-        return (values / self.scales + self.zeros).round_().clamp_(0, (1 << self.bits) - 1)
+        codes = torch.div(values, self.scales).add_(self.zeros)
+        return codes.round_().clamp_(0, (1 << self.bits) - 1)
 
     def restore(self, codes: torch.Tensor) -> torch.Tensor:  # […, group]
         """The values that codes stand for."""
@@ -94,7 +95,11 @@ def quantize_int8(weight: torch.Tensor) -> Int8Linear:
 
 
 def quantize_int4(weight: torch.Tensor) -> GroupedLinear | Int8Linear:
-    """Groups of 32 columns of [out, in] with scale and zero; 8 bits where no group divides them."""
+    """Groups of 32 columns of [out, in] with scale and zero; 8 bits where no group divides them.
+
+    Over the whole range: searching for the best clipping took 5.5 s instead of 0.7 s for 135M
+    weights, and a start has to wait for it.
+    """
     columns = weight.shape[1]
     size = math.gcd(INT4_GROUP, columns)
     if size < _SMALLEST_GROUP:
@@ -105,7 +110,7 @@ def quantize_int4(weight: torch.Tensor) -> GroupedLinear | Int8Linear:
     zeros = torch.empty_like(scales)
     for rows in _slices(weight):
         values = weight[rows].float().view(-1, *shape[1:])
-        grid = search_grid(values, 4, symmetric=False)
+        grid = fit_grid(values, 4, symmetric=False)
         codes[rows] = grid.round(values).to(torch.uint8)
         scales[rows], zeros[rows] = grid.scales, grid.zeros
     return GroupedLinear(codes.flatten(1), scales[..., 0], zeros[..., 0], size, bits=4)
