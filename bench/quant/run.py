@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from stoker_runtime.engine.compression import Compression, Order
 from stoker_runtime.engine.evaluation import (
     MAX_EXAMPLE_TOKENS,
@@ -70,7 +68,6 @@ def measure_all(folder: Path, scratch: Path) -> Iterator[Row]:
 def main() -> None:
     """Print the table as it grows."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else TINY_CHAT
-    torch.manual_seed(0)
     print(f"| {folder.name} | perplexity | change | right answers | change | load |")
     print("|---|---:|---:|---:|---:|---:|")
     first: Quality | None = None
