@@ -2,7 +2,7 @@
 
 Knows each family's configuration class and the shapes that exercise what is special about it; does
 not know our own code. Windows, ramps of ropes and experts are small enough to matter within 50
-tokens.
+tokens. Heads have up to 16 entries: a CPU attends to multiples of 16 in one way, else in another.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _SMALL = {
 }
 _WINDOW = {"sliding_window": 9}
 _GEMMA = {"head_dim": 16, "query_pre_attn_scalar": 24, "num_hidden_layers": 4, **_WINDOW}
+_CAPS = {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0}
 _QWEN_MOE = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 _YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
 _LLAMA_3 = {
@@ -59,13 +60,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "SmolLM3",
         {"no_rope_layers": [1, 0, 1], "use_sliding_window": True} | _WINDOW,
     ),
-    "mistral": ("Mistral", {"head_dim": 12, **_WINDOW}),
-    "mistral-windowless": ("Mistral", {"sliding_window": None}),
+    "mistral": ("Mistral", {"head_dim": 16, **_WINDOW}),
+    "mistral-windowless": ("Mistral", {"head_dim": 12, "sliding_window": None}),
     "qwen2": ("Qwen2", {"tie_word_embeddings": True}),
     "qwen2-window": ("Qwen2", {"use_sliding_window": True, "max_window_layers": 1, **_WINDOW}),
     "qwen3": ("Qwen3", {"head_dim": 16}),
     "qwen3-bias": ("Qwen3", {"head_dim": 8, "attention_bias": True}),
-    "gemma2": ("Gemma2", {**_GEMMA, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0}),
+    "gemma2": ("Gemma2", {**_GEMMA, **_CAPS}),
+    "gemma2-narrow": ("Gemma2", {**_GEMMA, **_CAPS, "head_dim": 8}),
     "gemma3": ("Gemma3Text", {**_GEMMA, "sliding_window_pattern": 3}),
     "phi3": ("Phi3", {"sliding_window": 20}),
     "phi3-longrope": ("Phi3", {"original_max_position_embeddings": 64, **_rope(**_LONG)}),
