@@ -191,11 +191,12 @@ inline void multiply_rows(const float* x, const float* w, int count, float* out,
   Floats sum[CHAINS][ROWS][VECTORS] = {};
   int k = 0;
   for (; k + CHAINS <= count; k += CHAINS)
-    for (int c = 0; c < CHAINS; ++c)
-      for (int v = 0; v < VECTORS; ++v) {
-        const Floats column = load(w + (k + c) * stride.w + v * LANES);
-        for (int r = 0; r < ROWS; ++r) sum[c][r][v] += x[r * stride.x + k + c] * column;
-      }
+    for (int c = 0; c < CHAINS; ++c) {
+      Floats column[VECTORS];
+      for (int v = 0; v < VECTORS; ++v) column[v] = load(w + (k + c) * stride.w + v * LANES);
+      for (int r = 0; r < ROWS; ++r)
+        for (int v = 0; v < VECTORS; ++v) sum[c][r][v] += x[r * stride.x + k + c] * column[v];
+    }
   for (; k < count; ++k)
     for (int v = 0; v < VECTORS; ++v)
       for (int r = 0; r < ROWS; ++r) sum[0][r][v] += x[r * stride.x + k] * load(w + k * stride.w + v * LANES);
