@@ -53,6 +53,7 @@ class Tokenizer:
         self._backend = _load_backend(path, text)
         self._add_special_tokens()
         self._token_bytes = _pick_decoder(path, self._backend)
+        self._strips_space = _strips_space(self._backend)
         self._bytes: dict[int, bytes] = {}
         self._special_ids = frozenset(
             id for id, token in self._backend.get_added_tokens_decoder().items() if token.special
@@ -98,8 +99,13 @@ class Tokenizer:
         return id in self._special_ids
 
     def decode(self, ids: list[int]) -> str:
-        """All ids as one text, special tokens included; for prompts that are echoed."""
-        return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
+        """All ids as one text, special tokens included; for prompts that are echoed.
+
+        A space that the tokenizer itself puts before a text is taken away again. (Answers keep
+        theirs: they go on where the prompt ends.)
+        """
+        text = b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
+        return text[1:] if self._strips_space and text.startswith(" ") else text
 
     def _add_special_tokens(self) -> None:
         known = {token.content for token in self._backend.get_added_tokens_decoder().values()}
@@ -194,3 +200,14 @@ def _pick_decoder(path: Path, backend: Backend) -> Callable[[str], bytes]:
     raise ArchitectureUnsupported(
         f"{path}: its decoder is none of ByteLevel, ByteFallback and Metaspace, which are built"
     )
+
+
+def _strips_space(backend: Backend) -> bool:
+    """Whether decoding takes a space off the beginning of a text, as Llama 2's tokenizer does."""
+    state = {} if backend.decoder is None else json.loads(backend.decoder.__getstate__())
+    for step in state.get("decoders", [state]):
+        if step.get("type") == "Strip" and step.get("content") == " ":
+            return int(step["start"]) > 0
+        if step.get("type") == "Metaspace":
+            return bool(step.get("prepend_scheme", "always") != "never")
+    return False

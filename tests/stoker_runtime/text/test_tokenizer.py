@@ -112,6 +112,36 @@ def test_an_answer_keeps_the_space_before_its_first_word(sentence_piece: Path) -
     assert Detokenizer(ours).push(ids) == " helloworld"
 
 
+SPACES = normalizers.Replace(" ", "▁")
+STRIP = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "decoder"),
+    [
+        (
+            normalizers.Sequence([normalizers.Prepend("▁"), SPACES]),
+            [*STRIP, decoders.Strip(" ", 1, 0)],
+        ),
+        (SPACES, [decoders.ByteFallback(), decoders.Metaspace("▁", "first")]),
+        (SPACES, [decoders.ByteFallback(), decoders.Metaspace("▁", "never")]),
+    ],
+    ids=["strip", "metaspace first", "metaspace never"],
+)
+@pytest.mark.parametrize("text", ["hello", " hello", "  hello world", "<s>hello", "<s> hello", ""])
+def test_a_prompt_comes_back_without_the_tokenizers_own_space(
+    sentence_piece: Path, normalizer: Any, decoder: list[Any], text: str
+) -> None:
+    path = sentence_piece / "tokenizer.json"
+    backend = Backend.from_file(str(path))
+    backend.normalizer = normalizer
+    backend.decoder = decoders.Sequence(decoder)
+    backend.save(str(path))
+    ours = Tokenizer(sentence_piece)
+    ids = ours.encode(text)
+    assert ours.decode(ids) == Backend.from_file(str(path)).decode(ids, skip_special_tokens=False)
+
+
 @given(text=st.text(max_size=200) | st.text("e fir", max_size=500))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_the_lower_bound_is_one(folder: Path, sentence_piece: Path, text: str) -> None:
