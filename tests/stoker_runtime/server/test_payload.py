@@ -13,7 +13,7 @@ from stoker_runtime.server.payload import FINGERPRINT
 from support.runtime_server import MODEL, RuntimeServer
 
 FUZZ = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 TEXT = st.text("ab é😀\n", min_size=1, max_size=12)
 
