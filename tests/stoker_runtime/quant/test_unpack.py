@@ -209,3 +209,12 @@ def test_a_group_index_that_makes_no_sense_is_named(index: list[int]) -> None:
     leaves["g_idx"] = torch.tensor([*index[:31], 1 - index[31], *index[32:]])
     with pytest.raises(CheckpointBroken, match="layer: its group index"):
         unpack(parse_quantization(gptq()), "layer", leaves, 64)
+
+
+@pytest.mark.parametrize("name", ["gptq-act-order", "w8a16"])
+def test_a_network_in_bfloat16_takes_quantised_products_too(tmp_path: Path, name: str) -> None:
+    one = FORMATS[name]
+    write_quantized(tmp_path, one.pack, one.recipe, one.quantization)
+    expected = logits(tmp_path / "reference", "bfloat16")
+    worst = (logits(tmp_path / "quantized", "bfloat16") - expected).abs().max()
+    assert worst < 0.1 * expected.abs().max()
