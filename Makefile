@@ -9,7 +9,7 @@ KERNELS := runtime/stoker_runtime/kernels
 NATIVE := $(VENV)/.native
 HARNESS := PYTHONPATH=tests $(BIN)/python -m e2e.harness
 
-.PHONY: help setup fmt check test unit e2e demo demo-down bench-gateway bench-quant bench-runtime crds golden lock images
+.PHONY: help setup fmt check test unit e2e demo demo-down bench-autoscaler bench-gateway bench-quant bench-runtime crds golden lock images
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -55,10 +55,13 @@ demo: setup ## a model sleeps, wakes for a request, answers, sleeps again
 demo-down: setup ## remove all that the demo made
 	@$(HARNESS) down
 
+bench-autoscaler: setup ## the autoscaler beside others on traces: AUTOSCALER_BENCH=folder of the bench
+	@$(BIN)/python bench/autoscaler/run.py $(ARGS)
+
 bench-gateway: setup ## what the gateway costs: direct and proxied in turn
 	@PYTHONPATH=tests $(BIN)/python bench/gateway/run.py
 
-bench-runtime: setup ## what the engine takes: seconds to its first token, then tokens per second
+bench-runtime: setup ## what the engine takes: first token, tokens per second, memory; as stored, int8, int4
 	@PYTHONPATH=tests $(BIN)/python bench/runtime/run.py
 	@PYTHONPATH=tests $(BIN)/python bench/runtime/load.py
 

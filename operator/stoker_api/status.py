@@ -73,6 +73,23 @@ class ColdStart(ApiModel):
     """Seconds spent in each step."""
 
 
+class ColdStartRecord(ApiModel):
+    """How long the latest wakes of one path took."""
+
+    path: str = "fresh"
+    """`fresh`, `warm` or `resident`."""
+    count: int = 0
+    """Wakes remembered."""
+    median: float = 0
+    """Seconds that half of them stayed below."""
+    p90: float = 0
+    """Seconds that nine of ten stayed below."""
+    totals: list[float] = Field(
+        default=[], max_length=32, json_schema_extra={"x-kubernetes-list-type": "atomic"}
+    )
+    """Seconds of each, oldest first: an operator that restarts goes on from them."""
+
+
 class LLMDeploymentStatus(ApiModel):
     """What was observed; written by the operator alone."""
 
@@ -103,6 +120,15 @@ class LLMDeploymentStatus(ApiModel):
     """The autoscaler's last decision, and why."""
     last_cold_start: ColdStart | None = None
     """How long the last wake took, and where the time went."""
+    cold_starts: list[ColdStartRecord] | None = Field(
+        default=None,
+        max_length=3,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["path"],
+        },
+    )
+    """What wakes took so far, by path; lead times and `Retry-After` come from it."""
 
 
 class WarmPoolStatus(ApiModel):

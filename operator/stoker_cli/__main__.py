@@ -9,6 +9,7 @@ import typer
 
 from stoker_cli.bench.command import bench
 from stoker_cli.chat import chat
+from stoker_cli.fit import fit
 from stoker_cli.quantize import quantize
 from stoker_cli.serve import serve
 from stoker_cli.why import why
@@ -24,6 +25,7 @@ app.command()(bench)
 app.command()(chat)
 app.command()(quantize)
 app.command(context_settings=_PASSED_ON)(serve)
+app.command()(fit)
 app.command()(why)
 
 if __name__ == "__main__":

@@ -75,7 +75,8 @@ def derive_bench(hello: dict[str, Any], parked: int = 0) -> Bench:
         max_replicas=hello["max_replicas"],
         idle_timeout_s=IDLE_TIMEOUT_S,
         slots=profile["max_seqs"],
-        cold_start_s=profile["warm_activate_s"] if parked else profile["cold_start_s"],
+        cold_start_s=profile["cold_start_s"],
+        first_wake_s=profile["warm_activate_s"] if parked else None,
         model=model,
     )
     return Bench(policy, parked)

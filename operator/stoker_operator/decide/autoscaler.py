@@ -5,9 +5,10 @@ clocks or why a replica takes long. `handlers` calls it at every change of deman
 
 Up: a replica takes `slots` requests and `targetQueueDepth` more; that alone sizes a deployment of
 which nothing is known. Once a service rate is known, arrivals size it: replicas for the rate within
-the wait goal, and to clear the backlog within a cold start. Starting replicas count like ready ones.
-Down: when nothing waits, to the most needed for `idleTimeout`, or for a cold start once the rate is
-known (ski rental). To zero: after the time that past gaps say costs least, at most `idleTimeout`.
+the wait goal, and to clear the backlog within a cold start. Starting replicas count as ready.
+Down: when nothing waits, to the most needed for `idleTimeout`, or a little more than a cold start
+once the rate is known (ski rental). To zero: after the time that past gaps say costs least, at
+most `idleTimeout`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ SLACK = 0.05
 """Part of a replica that is not worth another one."""
 SHORTEST_CLEAR_S = 15.0
 """A backlog is given at least this long, however quick the cold start."""
+HOLD_COLD_STARTS = 1.25
+"""Cold starts for which a surplus is kept: what coming back would cost, and its wait."""
+FLOOR_SHARE = 0.7
+"""Share of the last half hour whose need is kept ready: the newsvendor's quantile p / (p + 1) for
+an idle replica that costs less than half of what its lack does."""
 SHORTEST_HOLD_S = 20.0
 """Replicas are kept at least this long, so that two looks at noise do not flap."""
 CAPACITY_AGE_S = 5.0
@@ -74,7 +80,7 @@ def decide_scale(
         level = _level(state.history.recent_rate_per_s() / state.planned[1])
         history = state.history.with_need(level, now - before.at)
         state = replace(state, history=history)
-        needed = max(needed, _floor(policy, demand, history))
+        needed = max(needed, _floor(demand, history))
     if needed > replicas:
         return _decide_up(policy, replicas, needed, demand, state)
     if not demand.known:
@@ -124,11 +130,11 @@ def _needed_replicas(
     return needed if in_flight else min(needed, replicas)
 
 
-def _floor(policy: Policy, demand: ObservedDemand, history: History) -> int:
-    """What sufficed for most of the last half hour: the newsvendor's quantile, p / (p + 1)."""
+def _floor(demand: ObservedDemand, history: History) -> int:
+    """What sufficed for most of the last half hour, while requests run."""
     if not demand.queued + demand.running:
         return 0
-    return history.floor(policy.miss_price / (policy.miss_price + 1))
+    return history.floor(FLOOR_SHARE)
 
 
 def _decide_up(
@@ -222,7 +228,8 @@ def _decide_idle(
 def _awake(policy: Policy, state: ScaleState) -> tuple[float, Reason]:
     """How long idle replicas stay, and the reason for which they go."""
     gaps = state.history.gaps
-    best_s = gaps.keep_awake_s(policy.cold_start_s, policy.miss_price)
+    wake_s = policy.cold_start_s if policy.first_wake_s is None else policy.first_wake_s
+    best_s = gaps.keep_awake_s(wake_s, policy.miss_price)
     if best_s is not None and gaps.expected_s(policy.cold_start_s) is not None:
         best_s = PROMPT_DOWN_S
     if best_s is None or best_s >= policy.idle_timeout_s:
@@ -257,7 +264,7 @@ def _hold_s(policy: Policy, state: ScaleState) -> float:
     """How long a surplus is kept: as long as it would take to come back, once that is known."""
     if state.planned is None:
         return policy.idle_timeout_s
-    return min(policy.idle_timeout_s, max(policy.cold_start_s, SHORTEST_HOLD_S))
+    return min(policy.idle_timeout_s, max(HOLD_COLD_STARTS * policy.cold_start_s, SHORTEST_HOLD_S))
 
 
 def _bounded(policy: Policy, decision: ScaleDecision) -> ScaleDecision:

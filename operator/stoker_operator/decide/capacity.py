@@ -12,9 +12,9 @@ from __future__ import annotations
 from stoker_operator.decide.history import Sizes
 from stoker_operator.decide.replica import ReplicaModel
 
-WAIT_SHARE = 0.35
-"""Mean wait as a share of the goal. Waits fall off about exponentially: e^(−1/0.35), 6 %, of those
-who wait at all reach the goal, and with one in four waiting that is 1.5 % of all."""
+WAIT_SHARE = 0.6
+"""Mean wait of one queue as a share of the goal. Waits fall off about exponentially, and requests
+go to the emptiest replica, so that few of those who wait at all reach the goal."""
 USED_SHARE = 0.8
 """Share of the slots, and of a measured service rate, that is planned with."""
 STEP_SHARE = 0.85

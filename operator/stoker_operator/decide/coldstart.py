@@ -1,23 +1,28 @@
 """What a wake costs: where its seconds went, and how long the next one will take.
 
-Knows the instants that pods report and the last measured wakes; does not know who waits. The
-operator shows the phases in `status.lastColdStart` and the estimate in `status.scaling.inputs`,
-from which gateways take `Retry-After`.
+Knows the instants that pods report and the last measured wakes of each path; does not know who
+waits. The operator shows the phases in `status.lastColdStart`, keeps the measured totals in
+`status.coldStarts`, from which a restarted operator goes on, and takes lead times, `Retry-After`
+and hold deadlines from the estimates.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import median
 
-from stoker_api.status import ColdStart, ColdStartPhases
+from stoker_api.status import ColdStart, ColdStartPhases, ColdStartRecord
 
 PHASES = ("decided", "scheduled", "image", "container", "imports", "weights", "firstToken")
 """In the order in which they end."""
 REMEMBERED = 15
-"""Wakes that the estimate looks back on."""
+"""Wakes of each path that the estimate looks back on."""
+PATHS = ("fresh", "warm", "resident")
+"""From the slowest to the quickest."""
+SPEEDUP = {"fresh": 1.0, "warm": 0.25, "resident": 1 / 16}
+"""What a path is taken to cost, in fresh wakes, before it was measured (budget: 8, 2, 0.5 s)."""
 
 _SIZE = re.compile(r"(?<![0-9.])([0-9]+(?:\.[0-9]+)?)([bm])(?![a-z0-9])", re.IGNORECASE)
 _GUESSES_S = ((7.5, 15.0), (13.5, 25.0), (72.5, 60.0))
@@ -26,18 +31,77 @@ UNKNOWN_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class ColdStartHistory:
-    """Seconds that the latest wakes took, oldest first."""
+    """Seconds that the latest wakes took, by path, oldest first."""
 
     totals_s: tuple[float, ...] = ()
+    """Of fresh wakes."""
+    warm_s: tuple[float, ...] = ()
+    resident_s: tuple[float, ...] = ()
 
-    def with_total(self, total_s: float) -> ColdStartHistory:
-        """The history with one more wake, the oldest forgotten."""
-        return ColdStartHistory((*self.totals_s, total_s)[-REMEMBERED:])
+    def with_total(self, total_s: float, path: str = "fresh") -> ColdStartHistory:
+        """The history with one more wake, the oldest of its path forgotten."""
+        by_path = {known: self.of(known) for known in PATHS}
+        if path in by_path:
+            by_path[path] = (*by_path[path], total_s)[-REMEMBERED:]
+        return ColdStartHistory(*(by_path[known] for known in PATHS))
+
+    def of(self, path: str) -> tuple[float, ...]:
+        """The totals of one path."""
+        return {"fresh": self.totals_s, "warm": self.warm_s}.get(path, self.resident_s)
 
 
-def estimate_cold_start_s(history: ColdStartHistory, model: str) -> float:
-    """Seconds that a wake is taken to last: the measured median, or a guess by the model's name."""
-    return median(history.totals_s) if history.totals_s else guess_cold_start_s(model)
+def estimate_cold_start_s(
+    history: ColdStartHistory, model: str, path: str = "fresh", quantile: float = 0.5
+) -> float:
+    """Seconds that a wake is taken to last: a quantile of what was measured, or a guess.
+
+    A path never measured is taken as its share of a fresh wake, measured or guessed by the name.
+    """
+    measured = history.of(path)
+    if measured:
+        return _quantile(measured, quantile)
+    fresh = history.totals_s
+    return SPEEDUP[path] * (_quantile(fresh, quantile) if fresh else guess_cold_start_s(model))
+
+
+def estimate_remaining_s(history: ColdStartHistory, model: str, elapsed_s: float) -> float:
+    """Seconds that a wake in progress will still take: the median of those that took longer.
+
+    Past all that was measured the rest is taken as long as a tenth of what has passed.
+    """
+    longer = [total for total in history.totals_s if total > elapsed_s]
+    if longer:
+        return _quantile(longer, 0.5) - elapsed_s
+    estimate = estimate_cold_start_s(history, model)
+    return estimate - elapsed_s if elapsed_s < estimate else elapsed_s / 10
+
+
+def record_cold_starts(history: ColdStartHistory) -> list[ColdStartRecord]:
+    """What `status.coldStarts` keeps of the history."""
+    return [
+        ColdStartRecord(
+            path=path,
+            count=len(history.of(path)),
+            median=round(_quantile(history.of(path), 0.5), 3),
+            p90=round(_quantile(history.of(path), 0.9), 3),
+            totals=[round(total, 3) for total in history.of(path)],
+        )
+        for path in PATHS
+        if history.of(path)
+    ]
+
+
+def recall_cold_starts(
+    records: Iterable[ColdStartRecord], last: ColdStart | None
+) -> ColdStartHistory:
+    """The history that a status kept; one of an older operator kept the last wake only."""
+    history = ColdStartHistory()
+    for record in records:
+        for total in record.totals:
+            history = history.with_total(total, record.path)
+    if history == ColdStartHistory() and last is not None:
+        return history.with_total(last.total, last.path)
+    return history
 
 
 def guess_cold_start_s(model: str) -> float:
@@ -65,6 +129,14 @@ def derive_cold_start(asked_at: float, instants: Mapping[str, float]) -> ColdSta
     return ColdStart(
         path="fresh", total=round(last - asked_at, 3), phases=ColdStartPhases(**_snake(phases))
     )
+
+
+def _quantile(values: Iterable[float], share: float) -> float:
+    """Between order statistics, linearly."""
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    low, high = math.floor(place), math.ceil(place)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
 def _snake(phases: Mapping[str, float]) -> dict[str, float]:

@@ -15,8 +15,8 @@ from stoker_operator.decide.replica import ReplicaModel
 
 DEFAULT_SLOTS = 32
 """Sequences that the runtime runs at once unless `engine.maxNumSeqs` says otherwise."""
-MISS_PRICE = 2.5
-"""A request that waits for a cold start is worth 2.5 cold starts of a replica's time."""
+MISS_PRICE = 3.0
+"""A request that waits for a cold start is worth three cold starts of a replica's time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,8 @@ class Policy:
     slots: int = DEFAULT_SLOTS
     cold_start_s: float = 30.0
     """What a cold start is taken to last."""
+    first_wake_s: float | None = None
+    """What waking the first replica takes, where one is parked; else a cold start."""
     miss_price: float = MISS_PRICE
     """What a request that meets a cold start is worth, in cold starts."""
     model: ReplicaModel | None = None

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stoker_api.conditions import Condition, ConditionType, Phase, Reason, merge_conditions
-from stoker_api.status import ColdStart, LLMDeploymentStatus, ScalingInputs, ScalingStatus
+from stoker_api.status import (
+    ColdStart,
+    ColdStartRecord,
+    LLMDeploymentStatus,
+    ScalingInputs,
+    ScalingStatus,
+)
 from stoker_operator.decide.autoscaler import ScaleDecision
 from stoker_operator.decide.failure import FailureMemory
 from stoker_operator.decide.observed import Failure, Observed
@@ -42,6 +48,8 @@ class StatusSources:
     rejection: Failure | None = None
     """Why the API server refused the last pod."""
     last_cold_start: ColdStart | None = None
+    cold_starts: list[ColdStartRecord] | None = None
+    """What wakes took so far."""
 
     @property
     def wanted(self) -> int:
@@ -85,6 +93,7 @@ def derive_status(sources: StatusSources, now: float) -> LLMDeploymentStatus:
         conditions=merge_conditions(sources.before.conditions, conditions, now),
         scaling=_scaling_status(sources),
         last_cold_start=sources.last_cold_start or sources.before.last_cold_start,
+        cold_starts=sources.cold_starts or sources.before.cold_starts,
     )
 
 

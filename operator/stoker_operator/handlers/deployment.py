@@ -237,7 +237,7 @@ class DeploymentReconciler:
             return
         cold_start = derive_cold_start(instants.get("asked", instants["decided"]), instants)
         memory.last_cold_start = cold_start
-        memory.history = memory.history.with_total(cold_start.total)
+        memory.history = memory.history.with_total(cold_start.total, cold_start.path)
         phases = cold_start.phases.model_dump(by_alias=True, exclude_none=True)
         for phase, seconds in (phases | {"total": cold_start.total}).items():
             COLD_START_SECONDS.labels(phase, cold_start.path).observe(seconds)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from stoker_api.status import ColdStart, LLMDeploymentStatus
 from stoker_operator.decide.autoscaler import ScaleState
-from stoker_operator.decide.coldstart import ColdStartHistory
+from stoker_operator.decide.coldstart import ColdStartHistory, recall_cold_starts
 from stoker_operator.decide.failure import FailureMemory, recall_failures
 from stoker_operator.decide.observed import Failure, Observed
 
@@ -37,12 +37,11 @@ class Memory:
 
 def recall(uid: str, status: LLMDeploymentStatus, observed: Observed) -> Memory:
     """A memory for a deployment that this process has not seen before."""
-    last = status.last_cold_start
     return Memory(
         uid=uid,
         replicas=_recall_replicas(status, observed),
         failures=recall_failures(status, observed.generation),
-        history=ColdStartHistory((last.total,) if last is not None else ()),
+        history=recall_cold_starts(status.cold_starts or (), status.last_cold_start),
     )
 
 

@@ -28,7 +28,7 @@ from stoker_operator.cluster.client import Cluster
 from stoker_operator.cluster.kinds import Manifest
 from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.decide.autoscaler import ScaleDecision
-from stoker_operator.decide.coldstart import estimate_cold_start_s
+from stoker_operator.decide.coldstart import estimate_cold_start_s, record_cold_starts
 from stoker_operator.decide.event import Note, derive_notes
 from stoker_operator.decide.observed import Observed
 from stoker_operator.decide.status import (
@@ -75,6 +75,7 @@ class Reporter:
             selector=format_selector(deployment.metadata.name),
             rejection=memory.rejection,
             last_cold_start=memory.last_cold_start,
+            cold_starts=record_cold_starts(memory.history) if memory.last_cold_start else None,
         )
         after = derive_status(sources, now)
         refresh_at: float | None = None

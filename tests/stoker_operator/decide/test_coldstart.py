@@ -9,6 +9,9 @@ from stoker_operator.decide.coldstart import (
     ColdStartHistory,
     derive_cold_start,
     estimate_cold_start_s,
+    estimate_remaining_s,
+    recall_cold_starts,
+    record_cold_starts,
 )
 
 
@@ -69,3 +72,46 @@ def test_each_phase_lasts_from_the_end_of_the_one_before() -> None:
 def test_a_clock_that_is_behind_makes_no_phase_negative() -> None:
     cold = derive_cold_start(100.0, {"decided": 100.2, "container": 100.1, "weights": 101.0})
     assert (cold.phases.container, cold.phases.weights, cold.total) == (0.0, 0.8, 1.0)
+
+
+def test_paths_are_learned_apart_and_seeded_by_their_share() -> None:
+    history = ColdStartHistory().with_total(8.0)
+    assert estimate_cold_start_s(history, "x", "warm") == 2.0
+    assert estimate_cold_start_s(history, "x", "resident") == 0.5
+    history = history.with_total(3.0, "warm").with_total(0.4, "resident").with_total(9.0, "magic")
+    assert estimate_cold_start_s(history, "x", "warm") == 3.0
+    assert estimate_cold_start_s(history, "x", "resident") == 0.4
+    assert estimate_cold_start_s(history, "x") == 8.0
+
+
+def test_quantiles_lie_between_what_was_measured() -> None:
+    history = ColdStartHistory((10.0, 20.0, 30.0))
+    assert estimate_cold_start_s(history, "x", quantile=0.9) == pytest.approx(28.0)
+    assert estimate_cold_start_s(history, "x", quantile=0.0) == 10.0
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "remaining_s"), [(0, 20), (15, 10), (25, 5), (60, 6)], ids=str
+)
+def test_what_remains_of_a_wake_is_what_those_took_that_lasted_longer(
+    elapsed_s: float, remaining_s: float
+) -> None:
+    history = ColdStartHistory((10.0, 20.0, 30.0))
+    assert estimate_remaining_s(history, "x", elapsed_s) == remaining_s
+
+
+def test_a_first_wake_counts_down_its_guess() -> None:
+    assert estimate_remaining_s(ColdStartHistory(), "llama-8b", 5) == 20
+
+
+def test_the_status_keeps_the_history_over_a_restart() -> None:
+    history = ColdStartHistory((9.0, 11.0), warm_s=(2.0,))
+    records = record_cold_starts(history)
+    assert [(r.path, r.count, r.median, r.p90) for r in records] == [
+        ("fresh", 2, 10.0, 10.8),
+        ("warm", 1, 2.0, 2.0),
+    ]
+    assert recall_cold_starts(records, None) == history
+    assert recall_cold_starts([], None) == ColdStartHistory()
+    last = derive_cold_start(100.0, {"decided": 104.0})
+    assert recall_cold_starts([], last).totals_s == (4.0,)

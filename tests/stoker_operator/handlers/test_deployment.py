@@ -336,7 +336,7 @@ async def _live_a_life(world: OperatorWorld, from_step: int) -> int:
 
 def _end_state(world: OperatorWorld) -> Any:
     """All that lasts, without what counts writes or tells the time."""
-    status = world.status.model_dump(exclude={"last_cold_start"})
+    status = world.status.model_dump(exclude={"last_cold_start", "cold_starts"})
     for condition in status["conditions"]:
         del condition["last_transition_time"]
     return {key for key in world.cluster.objects if key[0] != "Event"}, status
