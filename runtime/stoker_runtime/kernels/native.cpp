@@ -52,6 +52,7 @@ typedef void (*Job)(void* data, int item);
 std::atomic<uint64_t> state{0};
 std::atomic<int> finished{0}, sleepers{0};
 std::atomic<uint32_t> bell{0};
+pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER;
 Job current_job;
 void* current_data;
 int num_workers = 0;
@@ -97,8 +98,9 @@ void* work(void*) {
   return nullptr;
 }
 
+// A second caller at the same time does its work alone.
 void run_parallel(Job job, void* data, int items) {
-  if (num_workers == 0 || items == 1) {
+  if (num_workers == 0 || items == 1 || pthread_mutex_trylock(&busy) != 0) {
     for (int item = 0; item < items; ++item) job(data, item);
     return;
   }
@@ -114,6 +116,7 @@ void run_parallel(Job job, void* data, int items) {
   }
   for (int waited = 0; finished.load(std::memory_order_acquire) < items; ++waited)
     waited < SPINS ? pause_briefly() : static_cast<void>(sched_yield());
+  pthread_mutex_unlock(&busy);
 }
 
 // ---- Products.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -75,6 +77,15 @@ def test_threads_give_the_same_sums() -> None:
     assert isinstance(linear, PackedLinear)
     linear.library.start_threads(3)
     assert all(torch.equal(linear(x), alone) for _ in range(200))
+
+
+def test_callers_at_the_same_time_do_not_meet() -> None:
+    linears = [pack_linear(DenseLinear(torch.randn(320, 64 * (1 + i)))) for i in range(3)]
+    xs = [torch.randn(5, 64 * (1 + i)) for i in range(3)]
+    expected = [linear(x) for linear, x in zip(linears, xs, strict=True)]
+    with ThreadPoolExecutor(3) as pool:
+        for made in pool.map(lambda i: (i, linears[i](xs[i])), [i % 3 for i in range(300)]):
+            assert torch.equal(made[1], expected[made[0]])
 
 
 @pytest.mark.parametrize(
