@@ -45,6 +45,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 """`file:function` → why it is longer than others."""
 MANY_PARAMETERS: dict[str, str] = {
     "operator/stoker_cli/bench/command.py:bench": "the options of a command",
+    "operator/stoker_cli/simulate/command.py:simulate": "the options of a command",
     "operator/stoker_cli/chat.py:chat": "the options of a command",
     "operator/stoker_cli/quantize.py:quantize": "the options of a command",
     "operator/stoker_cli/serve.py:serve": "the options of a command",

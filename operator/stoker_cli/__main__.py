@@ -12,6 +12,7 @@ from stoker_cli.chat import chat
 from stoker_cli.fit import fit
 from stoker_cli.quantize import quantize
 from stoker_cli.serve import serve
+from stoker_cli.simulate.command import simulate
 from stoker_cli.why import why
 
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -26,6 +27,7 @@ app.command()(chat)
 app.command()(quantize)
 app.command(context_settings=_PASSED_ON)(serve)
 app.command()(fit)
+app.command()(simulate)
 app.command()(why)
 
 if __name__ == "__main__":

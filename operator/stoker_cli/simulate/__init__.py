@@ -1,0 +1,1 @@
+"""`stoker simulate`: the operator's own scaling rules over a trace, in simulated time."""
