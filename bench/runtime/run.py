@@ -1,7 +1,8 @@
-"""What the engine takes on this machine: seconds until its first token, tokens per second after it.
+"""What the engine takes on this machine, with weights as stored, in 8 bits and in 4, side by side.
 
 Knows the wire to the engine process and starts real ones on the 135M random Llama (or on the folder
-given as argument); does not know the server. Run by `make bench-runtime`.
+given as argument); does not know the server. Run by `make bench-runtime`. The variants take turns,
+in each round in the other order, so that what else the machine does meets all of them alike.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,10 +31,28 @@ from stoker_runtime.wire import (
     send,
 )
 
-NUM_STARTS = 5
+NUM_ROUNDS = 3
+VARIANTS = {"as stored": (), "int8": ("--quantization", "int8"), "int4": ("--quantization", "int4")}
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stoker/models/llama-135m"
-LOADS = ((1, 32, 64), (8, 32, 64), (1, 1500, 2), (4, 1000, 32))
-"""Streams, prompt tokens, answer tokens."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Requests that arrive at once; their first tokens may be the same."""
+
+    streams: int
+    prompt: int
+    answer: int
+    shared: int = 0
+
+
+LOADS = {
+    "1 stream": Load(1, 64, 48),
+    "8 streams": Load(8, 64, 32),
+    "32 streams": Load(32, 128, 24),
+    "16 with a shared prefix": Load(16, 448, 24, shared=384),
+    "prompt of 1500": Load(1, 1500, 2),
+}
 
 
 @dataclass
@@ -59,14 +79,16 @@ class Engine:
         self.process.wait()
 
 
-def start_engine(model: Path) -> Engine:
+def start_engine(model: Path, flags: Sequence[str]) -> Engine:
     """A new engine process, loading."""
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-m", "stoker_runtime.engine", "--fd", str(theirs.fileno())]
     with theirs:
         started_at = time.time()
         process = subprocess.Popen(
-            [*command, "--model", str(model)], pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL
+            [*command, "--model", str(model), *flags],
+            pass_fds=[theirs.fileno()],
+            stderr=subprocess.DEVNULL,
         )
     return Engine(process, ours, started_at)
 
@@ -83,46 +105,57 @@ def wait_until_loaded(engine: Engine) -> dict[str, float]:
                     return phases
 
 
-def measure_load(engine: Engine, streams: int, prompt: int, answer: int) -> tuple[float, float]:
-    """Seconds until every stream had its first token, tokens per second from then on."""
-    params = SamplingParams(max_tokens=answer, temperature=0.0, ignore_eos=True)
+def measure_load(engine: Engine, load: Load) -> tuple[float, float]:
+    """Seconds until every stream had its first token, tokens per second over all."""
+    params = SamplingParams(max_tokens=load.answer, temperature=0.0, ignore_eos=True)
     started = time.monotonic()
-    for index in range(streams):
-        ids = [(7 * index + i) % 1000 + 3 for i in range(prompt)]
+    for index in range(load.streams):
+        offsets = [0 if i < load.shared else 7 * (index + 1) for i in range(load.prompt)]
+        ids = [(offset + 13 * i) % 1000 + 3 for i, offset in enumerate(offsets)]
         send(engine.socket, Generate(f"{started}-{index}", ids, params))
-    seen, num_tokens, first, running = set(), 0, 0.0, streams
+    seen, num_tokens, first, running = set(), 0, 0.0, load.streams
     while running:
         for message in engine.receive():
             for output in message.outputs if isinstance(message, Outputs) else ():
                 running -= output.finish_reason is not None
-                num_tokens += bool(first)
+                num_tokens += len(output.token_ids)
                 seen.add(output.id)
-        if not first and len(seen) == streams:
+        if not first and len(seen) == load.streams:
             first = time.monotonic()
-    return first - started, num_tokens / (time.monotonic() - first)
+    return first - started, num_tokens / (time.monotonic() - started)
+
+
+def peak_bytes(engine: Engine) -> int:
+    """The most memory that the engine process ever held."""
+    lines = Path(f"/proc/{engine.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+
+
+def measure_variant(model: Path, flags: Sequence[str]) -> dict[str, float]:
+    """One engine from its start to its end: a figure by name."""
+    engine = start_engine(model, flags)
+    phases = wait_until_loaded(engine)
+    figures = {"first token s": max(phases.values())}
+    for name, load in LOADS.items():
+        first_s, rate = measure_load(engine, load)
+        figures |= {f"{name}: all began s": first_s, f"{name}: tokens/s": rate}
+    figures["peak MB"] = peak_bytes(engine) / 1e6
+    engine.stop()
+    return figures
 
 
 def main() -> None:
-    """Print a table of starts and a table of loads."""
+    """Print medians of the rounds, a line per figure, a column per variant."""
     model = Path(sys.argv[1]) if len(sys.argv) > 1 else make_random_llama(CACHE)
-    starts = []
-    for _ in range(NUM_STARTS):
-        engine = start_engine(model)
-        starts.append(wait_until_loaded(engine))
-        engine.stop()
-    print(f"process start to the end of each phase, {NUM_STARTS} starts, weights in page cache")
-    for name in starts[0]:
-        times = [phases[name] for phases in starts]
-        print(f"  {name:12} median {statistics.median(times):.2f} s   least {min(times):.2f} s")
-    engine = start_engine(model)
-    wait_until_loaded(engine)
-    for streams, prompt, answer in LOADS:
-        first_s, rate = measure_load(engine, streams, prompt, answer)
-        print(
-            f"  {streams} streams × {prompt} prompt tokens: "
-            f"all began after {first_s:.2f} s, then {rate:.0f} tokens/s"
-        )
-    engine.stop()
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
+    for number in range(NUM_ROUNDS):
+        names = list(VARIANTS) if number % 2 == 0 else list(reversed(VARIANTS))
+        for name in names:
+            rounds[name].append(measure_variant(model, VARIANTS[name]))
+    print(f"{'median of ' + str(NUM_ROUNDS):36}" + "".join(f"{name:>12}" for name in VARIANTS))
+    for figure in rounds["as stored"][0]:
+        medians = [statistics.median(one[figure] for one in rounds[name]) for name in VARIANTS]
+        print(f"{figure:36}" + "".join(f"{median:12.2f}" for median in medians))
 
 
 if __name__ == "__main__":
