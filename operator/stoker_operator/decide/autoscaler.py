@@ -165,6 +165,8 @@ def _decide_blind(policy: Policy, replicas: int, state: ScaleState) -> ScaleDeci
 
 def _settled(state: ScaleState) -> ScaleState:
     """No surplus is being watched."""
+    if state.surplus_since is None and state.raised is None:
+        return state
     return replace(state, surplus_since=None, surplus_peak=0, raised=None)
 
 
@@ -242,7 +244,6 @@ def _shed_surplus(
 ) -> ScaleDecision:
     """Take away what was not needed for a while, down to the most needed in that time."""
     keep = max(needed, policy.min_replicas, 1)
-    state = replace(state, raised=None)
     if keep >= replicas:
         message = "Requests run; every replica is needed."
         return ScaleDecision(replicas, Reason.BUSY, message, _settled(state))
@@ -253,10 +254,10 @@ def _shed_surplus(
     until = since + hold_s
     if now < until:
         message = "Fewer replicas would do, but not yet for long enough."
-        state = replace(state, surplus_since=since, surplus_peak=peak)
+        state = replace(state, surplus_since=since, surplus_peak=peak, raised=None)
         return ScaleDecision(replicas, Reason.BUSY, message, state, until)
     message = f"{peak} sufficed for {hold_s:g}s: {replicas} → {peak}."
-    state = replace(state, surplus_since=now, surplus_peak=keep)
+    state = replace(state, surplus_since=now, surplus_peak=keep, raised=None)
     return ScaleDecision(peak, Reason.IDLE_WINDOW, message, state)
 
 

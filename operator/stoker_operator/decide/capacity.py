@@ -9,6 +9,8 @@ variance asks for, which requests in flight do not show.
 
 from __future__ import annotations
 
+import math
+
 from stoker_operator.decide.history import Sizes
 from stoker_operator.decide.replica import ReplicaModel
 
@@ -17,6 +19,10 @@ WAIT_SHARE = 0.6
 go to the emptiest replica, so that few of those who wait at all reach the goal."""
 USED_SHARE = 0.8
 """Share of the slots, and of a measured service rate, that is planned with."""
+SLOWEST_PER_S, FASTEST_PER_S = 1e-3, 1e3
+"""Rates between which the answer is searched."""
+STEPS = 14
+"""Halvings of the logarithm: 10⁶ to the power of 2⁻¹⁴ is less than 0.1 %."""
 STEP_SHARE = 0.85
 """Share of the goal for a token's time that is planned with."""
 
@@ -25,15 +31,15 @@ def plan_rate_per_s(
     model: ReplicaModel, sizes: Sizes, output_tokens: float, slots: int
 ) -> tuple[float, float]:
     """Requests a second that one replica carries within the goals, and its sequences then."""
-    low, high, seqs = 0.0, 1000.0, 1.0
-    for _ in range(30):
-        rate = (low + high) / 2
+    low, high, seqs = SLOWEST_PER_S, FASTEST_PER_S, 1.0
+    for _ in range(STEPS):
+        rate = math.sqrt(low * high)
         found = _seqs_at(model, sizes, output_tokens, slots, rate)
         if found is None:
             high = rate
         else:
             low, seqs = rate, max(1.0, found)
-    return max(low, 1e-3), seqs
+    return low, seqs
 
 
 def _seqs_at(

@@ -92,9 +92,14 @@ class History:
         ended = max(0, self.in_flight + came - in_flight)
         tokens = max(0, demand.arrived_tokens - self.tokens)
         made = max(0, demand.completed_tokens - self.completed_tokens)
-        rated = self._rated(demand, policy.slots, came, ended, elapsed_s)
+        served, served_replica_s = self._served(demand, policy.slots, ended, elapsed_s)
         return replace(
-            rated,
+            self,
+            fast=self.fast * math.exp(-elapsed_s / FAST_S) + came,
+            middle=self.middle * math.exp(-elapsed_s / MIDDLE_S) + came,
+            slow=self.slow * math.exp(-elapsed_s / SLOW_S) + came,
+            served=served,
+            served_replica_s=served_replica_s,
             at=now,
             arrivals=demand.arrivals,
             tokens=demand.arrived_tokens,
@@ -165,19 +170,12 @@ class History:
             gaps=gaps,
         )
 
-    def _rated(
-        self, demand: ObservedDemand, slots: int, came: int, ended: int, elapsed_s: float
-    ) -> History:
-        served, served_replica_s = self.served, self.served_replica_s
-        if demand.queued and demand.running >= slots and elapsed_s:
-            fade = math.exp(-elapsed_s / SERVED_S)
-            served = served * fade + ended
-            served_replica_s = served_replica_s * fade + elapsed_s * demand.running / slots
-        return replace(
-            self,
-            fast=self.fast * math.exp(-elapsed_s / FAST_S) + came,
-            middle=self.middle * math.exp(-elapsed_s / MIDDLE_S) + came,
-            slow=self.slow * math.exp(-elapsed_s / SLOW_S) + came,
-            served=served,
-            served_replica_s=served_replica_s,
-        )
+    def _served(
+        self, demand: ObservedDemand, slots: int, ended: int, elapsed_s: float
+    ) -> tuple[float, float]:
+        """Completions and the replica-seconds that they took, counted while requests wait."""
+        if not (demand.queued and demand.running >= slots and elapsed_s):
+            return self.served, self.served_replica_s
+        fade = math.exp(-elapsed_s / SERVED_S)
+        replica_s = elapsed_s * demand.running / slots
+        return self.served * fade + ended, self.served_replica_s * fade + replica_s
