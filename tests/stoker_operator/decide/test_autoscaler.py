@@ -351,3 +351,46 @@ def test_a_measured_service_rate_sizes_where_nothing_was_calibrated() -> None:
     demand = make_demand(running=20, arrivals=610, active_at=NOW)
     decision = _decide(1, demand, Policy(cold_start_s=25), ScaleState(history=history))
     assert decision.replicas >= 6
+
+
+def test_demand_that_vanishes_holds_what_there_is_and_keeps_the_history() -> None:
+    story = _Story().run([14] * 120)
+    blind = decide_scale(FAST, story.replicas, ObservedDemand(), story.state, story.now + 60)
+    assert (blind.replicas, blind.reason) == (story.replicas, Reason.DEMAND_UNKNOWN)
+    assert blind.state.history == story.state.history
+
+
+@pytest.mark.parametrize("jump_s", [-3600.0, 86400.0], ids=["an hour back", "a day on"])
+def test_a_clock_that_jumps_while_requests_run_takes_nothing_away(jump_s: float) -> None:
+    story = _Story().run([14] * 120)
+    now = story.now + jump_s
+    demand = make_demand(0, 20, active_at=now, arrivals=story.arrivals)
+    decision = decide_scale(FAST, story.replicas, demand, story.state, now)
+    assert decision.replicas == story.replicas
+
+
+def test_a_restart_in_mid_load_goes_on_with_the_replicas_there_are() -> None:
+    story = _Story().run([30] * 120)
+    demand = make_demand(0, 40, active_at=story.now, arrivals=story.arrivals)
+    decision = decide_scale(FAST, story.replicas, demand, ScaleState(), story.now)
+    assert decision.replicas == story.replicas
+
+
+def test_replicas_that_wait_for_a_gpu_are_not_ordered_again() -> None:
+    story = _Story(Policy(idle_timeout_s=600, cold_start_s=25, max_replicas=40, model=FAST.model))
+    story.run([5] * 25)
+    story.ready_at = [1e9] * story.replicas
+    before = story.replicas
+    story.run([0] * 300)
+    assert story.replicas <= before + 1
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=60), st.integers(0, 3))
+def test_no_request_waits_for_ever_while_capacity_may_grow(rates: list[int], low: int) -> None:
+    policy = Policy(
+        min_replicas=low, idle_timeout_s=60, cold_start_s=5, max_replicas=60, model=FAST.model
+    )
+    story = _Story(policy).run(rates).run([0] * 200)
+    assert story.queued == 0
+    assert story.replicas == low
+    assert all(low <= size <= 60 for size in story.sizes)
