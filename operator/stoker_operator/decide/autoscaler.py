@@ -196,10 +196,13 @@ def _decide_at_rest(policy: Policy, replicas: int, state: ScaleState, now: float
 
 
 def _expected(policy: Policy, state: ScaleState) -> tuple[float, float] | None:
-    """From when a replica is started for the next request, and until when it is waited for."""
+    """From when a replica is started for the next request, and until when it is waited for.
+
+    Not where one is parked: that wake is too short to be worth a wait.
+    """
     gaps = state.history.gaps
     due = gaps.expected_s(policy.cold_start_s)
-    if due is None or gaps.idle_at is None or policy.max_replicas < 1:
+    if due is None or gaps.idle_at is None or policy.first_wake_s is not None:
         return None
     lead_s = 1.2 * policy.cold_start_s
     return gaps.idle_at + due[0] - lead_s, gaps.idle_at + due[1]
@@ -232,7 +235,7 @@ def _awake(policy: Policy, state: ScaleState) -> tuple[float, Reason]:
     gaps = state.history.gaps
     wake_s = policy.cold_start_s if policy.first_wake_s is None else policy.first_wake_s
     best_s = gaps.keep_awake_s(wake_s, policy.miss_price)
-    if best_s is not None and gaps.expected_s(policy.cold_start_s) is not None:
+    if best_s is not None and _expected(policy, state) is not None:
         best_s = PROMPT_DOWN_S
     if best_s is None or best_s >= policy.idle_timeout_s:
         return policy.idle_timeout_s, Reason.IDLE_TIMEOUT

@@ -8,8 +8,6 @@ import pytest
 from typer.testing import CliRunner
 
 from stoker_cli.__main__ import app
-from stoker_cli.simulate.command import vary
-from stoker_operator.decide.observed import Policy
 
 
 @pytest.fixture
@@ -40,8 +38,3 @@ def test_one_run_alone_without_a_calibrated_speed(trace: Path) -> None:
 def test_a_missing_trace_is_refused_in_words(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["simulate", str(tmp_path / "none.csv")])
     assert result.exit_code == 2
-
-
-def test_variations_keep_the_bounds_in_order() -> None:
-    for policy in vary(Policy(min_replicas=3, max_replicas=3)).values():
-        assert policy.min_replicas <= policy.max_replicas
