@@ -16,6 +16,10 @@ USERS_OWN = {
     "--seed",
     "--log-format",
     "--max-body-bytes",
+    "--max-silence-s",
+    "--max-step-s",
+    "--max-waiting",
+    "--max-waiting-tokens",
 }
 """Flags of the runtime that no field of the spec sets, so that `extraArgs` may."""
 

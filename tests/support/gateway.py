@@ -72,7 +72,7 @@ class Gateway:
                     yield document
 
 
-async def until(condition: Any, timeout_s: float = 5) -> None:
+async def until(condition: Any, timeout_s: float = 20) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(timeout_s):
         while not condition():
