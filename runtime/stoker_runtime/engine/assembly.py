@@ -46,9 +46,9 @@ def build_model(recipe: Recipe, blob: mmap.mmap, *, owns_blob: bool = False) -> 
 
 
 def _packs(recipe: Recipe) -> bool:
-    """Whether products run on the native library, which sums in float32; starts its threads."""
+    """Whether the native library, which sums in float32, may be used; starts its threads."""
     library = find_library()
-    if library is None or recipe.device != "cpu" or recipe.dtype != "float32":
+    if library is None or recipe.device != "cpu" or recipe.dtype == "float16":
         return False
     library.start_threads(recipe.num_threads)
     return True

@@ -153,7 +153,10 @@ class _Source:
         return linear
 
     def _pack(self, linear: Linear) -> Linear:
-        return pack_linear(linear) if self._plan.packs else linear
+        """For the native library, which multiplies codes faster than torch does; a processor whose
+        networks are bfloat16 has products of its own for weights that are not quantised."""
+        torchs = isinstance(linear, DenseLinear) and self._plan.dtype != torch.float32
+        return pack_linear(linear) if self._plan.packs and not torchs else linear
 
     def _quantized(self, quant: QuantSpec, fused: Fused, bias: torch.Tensor | None) -> Linear:
         parts = [self._part(quant, part) for part in fused.parts]
