@@ -76,7 +76,7 @@ class ColdStart(ApiModel):
 class ColdStartRecord(ApiModel):
     """How long the latest wakes of one path took."""
 
-    path: str = "fresh"
+    path: str
     """`fresh`, `warm` or `resident`."""
     count: int = 0
     """Wakes remembered."""
