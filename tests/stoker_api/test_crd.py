@@ -169,3 +169,14 @@ def test_the_text_reads_back_as_the_manifest_and_is_small() -> None:
         assert yaml.safe_load(text) == crd
         assert "&id" not in text
         assert len(text) < MAX_BYTES / 4
+
+
+def test_keys_of_list_maps_are_required_or_have_a_default() -> None:
+    """A real API server refuses the whole CRD otherwise."""
+    lists = [(path, node) for path, node in NODES if "x-kubernetes-list-map-keys" in node]
+    assert lists
+    for path, node in lists:
+        item = node["items"]
+        for key in node["x-kubernetes-list-map-keys"]:
+            named = key in item.get("required", ()) or "default" in item["properties"][key]
+            assert named, f"{path}: {key}"
