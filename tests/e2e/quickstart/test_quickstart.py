@@ -52,7 +52,7 @@ def test_pods_of_a_model_are_closed_by_a_policy_that_goes_with_it(release: Relea
         policy = release.kubectl.get("networkpolicy", "closed-runtime")
         assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
     deadline = time.monotonic() + 30
-    while release.kubectl.get("networkpolicy")["items"]:
+    while "closed-runtime" in release.kubectl("get", "networkpolicy", "-o", "name"):
         assert time.monotonic() < deadline, "the policy outlives its deployment"
         time.sleep(0.2)
 
