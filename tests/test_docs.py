@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 METRICS_PAGE = (ROOT / "docs/metrics.md").read_text()
 MANUALS = sorted(
     path
-    for path in (*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("runtime/**/*.md"))
+    for path in {*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("runtime/**/*.md")}
     if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 )
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
