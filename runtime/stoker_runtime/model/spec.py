@@ -140,11 +140,11 @@ def _pick_architecture(document: dict[str, Any]) -> str:
     names = document.get("architectures")
     if not isinstance(names, list) or not names:
         raise CheckpointBroken("config.json: `architectures` is missing")
-    if names[0] not in FAMILIES:
+    if not isinstance(names[0], str) or names[0] not in FAMILIES:
         raise ArchitectureUnsupported(
             f"architecture {names[0]!r} is not supported; supported are {', '.join(FAMILIES)}"
         )
-    return str(names[0])
+    return names[0]
 
 
 def _parse_spec(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from stoker_runtime.errors import ArchitectureUnsupported, CheckpointBroken, CheckpointNotFound
@@ -349,6 +349,7 @@ FIELDS = sorted(
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(list(FAMILIES)), changes=st.dictionaries(st.sampled_from(FIELDS), JSON))
+@example(name="LlamaForCausalLM", changes={"architectures": [[]]})
 def test_nonsense_is_refused_and_nothing_else_happens(
     tmp_path: Path, name: str, changes: dict[str, Any]
 ) -> None:
