@@ -110,8 +110,9 @@ class Connection(asyncio.Protocol):
         return self._exchange is not None or bool(self._queue)
 
     def write(self, data: bytes) -> None:
-        """Send bytes of an answer."""
-        self._transport.write(data)
+        """Send bytes of an answer; nobody hears those that come between a reset and its news."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def close(self) -> None:
         """Close after what was written has left."""
