@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.runtime_server import ROOT, Answer, RuntimeServer, run_server, wait_until
+from support.runtime_server import Answer, RuntimeServer, run_tiny_chat, wait_until
 
 GOOD = {
     "model": "tiny",
@@ -34,9 +34,7 @@ fuzz = settings(
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeServer]:
     log = tmp_path_factory.mktemp("server") / "log"
-    flags = ("--threads", "1", "--kv-cache-tokens", "4096")
-    with run_server(ROOT / "models/tiny-chat", log, *flags) as server:
-        server.wait_for("/ready", 200, seconds=100)
+    with run_tiny_chat(log) as server:
         yield server
 
 

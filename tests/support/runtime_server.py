@@ -25,6 +25,7 @@ import openai
 import support.fake_engine as fake_engine
 
 ROOT = Path(__file__).parents[2]
+TINY_CHAT = ROOT / "models/tiny-chat"
 MODEL = "tiny"
 
 
@@ -174,6 +175,15 @@ def free_ports(count: int) -> list[int]:
     for sock in sockets:
         sock.close()
     return ports
+
+
+@contextmanager
+def run_tiny_chat(log: Path) -> Iterator[RuntimeServer]:
+    """A real server of the demo's model, ready."""
+    flags = ("--threads", "1", "--kv-cache-tokens", "4096")
+    with run_server(TINY_CHAT, log, *flags) as running:
+        running.wait_for("/ready", 200, seconds=100)
+        yield running
 
 
 @contextmanager

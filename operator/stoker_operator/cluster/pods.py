@@ -66,8 +66,7 @@ def wake_instants(
 
 def shows_life(pod: Manifest, announced: Announcement | None) -> bool:
     """Whether a process of the pod has said or shown that it runs, or has run."""
-    container: Manifest = next(iter(pod.get("status", {}).get("containerStatuses") or ()), {})
-    state = container.get("state", {})
+    state = _container(pod.get("status", {})).get("state", {})
     return announced is not None or "running" in state or "terminated" in state
 
 
@@ -77,7 +76,7 @@ def find_failure(pod: Manifest, announced: Announcement | None) -> Failure | Non
     if status.get("phase") in ("Failed", "Succeeded"):
         message = f"Pod {name} ended: {status.get('reason', '')} {status.get('message', '')}"
         return Failure(Reason.CONTAINER_CRASHED, message.strip() + " It is made again.")
-    container: Manifest = next(iter(status.get("containerStatuses") or ()), {})
+    container = _container(status)
     waiting: Manifest = container.get("state", {}).get("waiting", {})
     if waiting.get("reason") in _PULL:
         return _pull_failure(pod, waiting)
@@ -122,6 +121,10 @@ def _is_ready(status: Manifest, announced: Announcement | None) -> bool:
     if announced is not None:
         return announced.phase == "Ready"
     return bool(_condition(status, "Ready").get("status") == "True")
+
+
+def _container(status: Manifest) -> Manifest:
+    return next(iter(status.get("containerStatuses") or ()), {})
 
 
 def _condition(status: Manifest, kind: str) -> Manifest:

@@ -25,7 +25,6 @@ from stoker_runtime.engine.engine import Engine
 from stoker_runtime.engine.evaluation import (
     BLOCK_TOKENS,
     MAX_EXAMPLE_TOKENS,
-    READING_THREADS,
     ROW_TOKENS,
     batches,
     chunks,
@@ -74,7 +73,7 @@ class Compression:
             raise ConfigInvalid(f"{order.target} is not empty")
         self._order = order
         self._recipe = _prepare(order.source)
-        self._blob = BlobReader(self._recipe.placed, READING_THREADS).start().wait()
+        self._blob = BlobReader(self._recipe.placed).start().wait()
         self._tensors = _read_tensors(self._recipe, self._blob)
         self._linears = self._dense()
         self._changed: set[str] = set()

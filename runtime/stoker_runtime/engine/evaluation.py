@@ -29,7 +29,6 @@ BLOCK_TOKENS = 16
 ROW_TOKENS = 2048
 """Tokens computed at once, and room for an answer that is longer than the right one."""
 MAX_EXAMPLE_TOKENS = 1024
-READING_THREADS = 4
 _PATIENCE_TOKENS = 8
 
 
@@ -55,7 +54,7 @@ def open_engine(folder: Path, quantization: str = "auto", threads: int = 0) -> E
         block_size=BLOCK_TOKENS,
     )
     recipe = prepare(config, observe_machine())
-    blob = BlobReader(recipe.placed, READING_THREADS).start().wait()
+    blob = BlobReader(recipe.placed).start().wait()
     model = build_model(recipe, blob, owns_blob=True)
     return build_engine(recipe, model)[0]
 

@@ -23,7 +23,6 @@ from stoker_runtime.wire import Resident
 
 log = logging.getLogger(__name__)
 
-_READING_THREADS = 4
 Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of every file: whether the files are still those that were read."""
 
@@ -95,7 +94,7 @@ class Residents:
                 f"it has {num_bytes} bytes, `preload_bytes` has room for {self._room}"
             )
         stamp = _stamp(placed.values())
-        blob = BlobReader(placed, _READING_THREADS).start().wait()
+        blob = BlobReader(placed).start().wait()
         self._held[folder] = _Held(placed, stamp, blob)
         self._room -= num_bytes
         log.info("%s is resident: %s bytes", folder, num_bytes)

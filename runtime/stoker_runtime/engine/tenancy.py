@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from stoker_runtime.engine.engine import Engine
     from stoker_runtime.model.decoder import Decoder
 
-_READING_THREADS = 4
-
 
 class Tenancy:
     """At most one model. `report` is told of every phase of a load that ended."""
@@ -134,7 +132,7 @@ class Tenancy:
 
 
 def _start_reading(recipe: Recipe) -> BlobReader:
-    return BlobReader(recipe.placed, _READING_THREADS).start()
+    return BlobReader(recipe.placed).start()
 
 
 def _count_residents(machine: Machine, num_bytes: int) -> Machine:

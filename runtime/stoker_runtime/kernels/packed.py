@@ -17,6 +17,7 @@ from stoker_runtime.kernels.linear import (
     Int8Linear,
     Linear,
     SideBySide,
+    round_rows,
 )
 from stoker_runtime.kernels.native import PANEL, Library, NativeWeight, find_library
 
@@ -53,12 +54,6 @@ class PackedLinear:
         if self.quantize_input:
             wide = round_rows(wide)
         return self.library.multiply(self.weight, wide).to(x.dtype)
-
-
-def round_rows(x: torch.Tensor) -> torch.Tensor:  # [num_tokens, in]
-    """Each row rounded to 8 bits by its own largest value: what W8A8 checkpoints ask for."""
-    step = x.abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / 127
-    return (x / step).round() * step
 
 
 def pack_linear(linear: Linear) -> Linear:

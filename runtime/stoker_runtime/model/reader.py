@@ -19,6 +19,7 @@ from stoker_runtime.model.checkpoint import Stored
 from stoker_runtime.model.layout import Fused
 
 _ALIGNMENT = 64
+_NUM_THREADS = 4
 _PIECE_BYTES = 8 << 20
 
 
@@ -55,7 +56,7 @@ def place_tensors(layout: Sequence[Fused], stored: dict[str, Stored]) -> dict[st
 class BlobReader:
     """Fills a blob in the background; `wait` returns it full or raises what went wrong."""
 
-    def __init__(self, placed: dict[str, Placed], num_threads: int) -> None:
+    def __init__(self, placed: dict[str, Placed], num_threads: int = _NUM_THREADS) -> None:
         pieces = [piece for one in placed.values() for piece in _cut(one)]
         self._pieces = iter(pieces)
         self._lock = threading.Lock()

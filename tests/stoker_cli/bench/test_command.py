@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from stoker_cli.__main__ import app
-from support.runtime_server import ROOT, RuntimeServer, free_ports, run_server, wait_until
+from support.runtime_server import RuntimeServer, free_ports, run_tiny_chat, wait_until
 
 TOKENS = "stoker_runtime_generation_tokens_total"
 BENCH = (sys.executable, "-m", "stoker_cli", "bench")
@@ -23,9 +23,7 @@ TRACE = "arrival_s,input_tokens,output_tokens\n0.1,60,4\n0.15,80,5\n0.3,70,6\n"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeServer]:
     log = tmp_path_factory.mktemp("server") / "log"
-    flags = ("--threads", "1", "--kv-cache-tokens", "4096")
-    with run_server(ROOT / "models/tiny-chat", log, *flags) as running:
-        running.wait_for("/ready", 200, seconds=100)
+    with run_tiny_chat(log) as running:
         yield running
 
 
