@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -95,7 +96,7 @@ def _stream(
 ) -> None:
     started, answer = time.monotonic(), Text()
     console.print(Text(f"> {prompt}", style="bold"))
-    with Live(console=console, refresh_per_second=20) as live:
+    with _show(console) as live:
         live.update(_Waiting(started))
         woken, pieces = _ask(client, model, prompt)
         first_token_s = 0.0
@@ -105,6 +106,17 @@ def _stream(
             live.update(_beside(answer, first_token_s, None))
         cold = watched.wait() if watched and woken else None
         live.update(_beside(answer, first_token_s, cold))
+
+
+@contextmanager
+def _show(console: Console) -> Iterator[Live]:
+    """A live picture; rich ends its last line only on a terminal."""
+    try:
+        with Live(console=console, refresh_per_second=20) as live:
+            yield live
+    finally:
+        if not console.is_terminal:
+            console.line()
 
 
 def _ask(client: openai.OpenAI, model: str, prompt: str) -> tuple[bool, Iterator[str]]:

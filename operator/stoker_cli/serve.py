@@ -6,6 +6,7 @@ they are passed on, and the runtime itself checks them and says what is wrong.
 
 from __future__ import annotations
 
+import ctypes
 import http.client
 import importlib.util
 import json
@@ -16,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ _NEEDED = ("torch", "safetensors", "tokenizers", "jinja2", "msgspec", "httptools
 _POLL_S = 0.1
 _ASK_S = 2.0
 _INSTALL = "pip install 'stoker[runtime,torch]'"
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,8 @@ class _Served:
         """The exit code. The process has a group of its own, so Ctrl-C comes to us alone."""
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, self._on_signal)
-        self._process = subprocess.Popen(command, process_group=0)
+        ends_with_us = die_with(os.getpid())
+        self._process = subprocess.Popen(command, process_group=0, preexec_fn=ends_with_us)
         has_failed = not self._wait_ready(self._process)
         code = self._process.wait()
         return 1 if has_failed and not code and not self._num_stops else max(0, code)
@@ -153,6 +156,22 @@ class _Served:
             return {}
         finally:
             connection.close()
+
+
+def die_with(parent: int) -> Callable[[], None]:
+    """To be called in a new process: a parent that is killed, or already was, takes it along.
+
+    The runtime gets SIGTERM and drains. Linux alone knows this (prctl(2)).
+    """
+    libc = ctypes.CDLL(None)  # loaded here: between fork and exec little is safe
+
+    def ask_kernel() -> None:
+        if sys.platform == "linux":
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask_kernel
 
 
 def say(text: str) -> None:

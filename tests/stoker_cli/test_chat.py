@@ -44,6 +44,7 @@ def test_streams_an_answer_and_says_when_it_began(url: str) -> None:
     assert done.exit_code == 0, done.output
     assert "word word word" in done.output
     assert "first token here after" in done.output
+    assert done.stdout.endswith(" s\n")
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,7 @@ def test_a_refusal_is_one_line_and_an_exit_code(url: str, model: str, words: str
     assert done.exit_code == 1
     assert words in done.stderr
     assert "Traceback" not in done.output
+    assert done.stdout.endswith(" s\n")  # before an error too, and where rich writes no line ends
 
 
 def test_a_server_that_is_not_there_is_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -16,8 +17,8 @@ import pytest
 import typer
 
 from stoker_cli import serve
-from stoker_cli.serve import Place, check_folder, describe, find_port
-from support.runtime_server import ROOT, free_ports
+from stoker_cli.serve import Place, check_folder, describe, die_with, find_port
+from support.runtime_server import ROOT, free_ports, wait_until
 
 MODEL = ROOT / "models/tiny-chat"
 
@@ -63,6 +64,34 @@ def ask(url: str, body: str) -> dict[str, list[dict[str, dict[str, str]]]]:
     headers = {"content-type": "application/json"}
     with urllib.request.urlopen(urllib.request.Request(url, body.encode(), headers)) as response:
         return dict(json.load(response))
+
+
+def test_a_parent_that_is_killed_takes_the_runtime_along() -> None:
+    with started(MODEL, "--port", "0", "--kv-cache-tokens=1024") as process:
+        read_until(process, "-d ")
+        family = descendants(process.pid)
+        assert len(family) == 2  # the runtime's two processes
+        process.kill()
+        wait_until(lambda: not any(map(is_running, family)), 60)
+
+
+def descendants(pid: int) -> list[int]:
+    """Children and theirs."""
+    words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [one for child in map(int, words) for one in (child, *descendants(child))]
+
+
+def is_running(pid: int) -> bool:
+    """Nobody may have taken note of its end."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_parent_that_died_before_the_kernel_was_asked_takes_it_along_too() -> None:
+    somebody_else = 1
+    command = [sys.executable, "-c", "raise SystemExit(7)"]
+    assert subprocess.run(command, preexec_fn=die_with(os.getpid())).returncode == 7
+    assert subprocess.run(command, preexec_fn=die_with(somebody_else)).returncode == 1
 
 
 def test_a_model_that_cannot_be_served_ends_with_its_reason(tmp_path: Path) -> None:

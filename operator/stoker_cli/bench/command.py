@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import signal
 
 import typer
 
@@ -22,7 +23,7 @@ from stoker_cli.bench.session import Session
 
 _CONCURRENCY = 8
 _DURATION_S = 30.0
-_INTERRUPTED = 130
+_INTERRUPTED, _TERMINATED = 130, 143
 
 
 def bench(
@@ -75,16 +76,18 @@ def bench(
 
 
 def _run(session: Session, rounds: int, warmup: int) -> int:
-    """Measure and print; the exit code. Ctrl-C prints what was measured until then."""
+    """Measure and print; the exit code. Ctrl-C and SIGTERM print what was measured until then."""
     if len(session.targets) > 2:
         raise typer.BadParameter("one URL is measured and two are compared, not more")
     code = 0
     with Screen(session.plan, rounds * len(session.targets)) as screen:
         session.watcher = screen
         try:
-            asyncio.run(session.run(rounds, warmup))
+            asyncio.run(_run_until_told(session, rounds, warmup))
         except KeyboardInterrupt:
             code = _INTERRUPTED
+        except asyncio.CancelledError:
+            code = _TERMINATED
         except ServerUnusable as error:
             typer.secho(str(error), fg="red", err=True)
             code = 1
@@ -92,3 +95,11 @@ def _run(session: Session, rounds: int, warmup: int) -> int:
         screen.show_ratios(session.results)
     is_vain = not any(result.summary.num_ok for result in session.results)
     return code or int(is_vain)
+
+
+async def _run_until_told(session: Session, rounds: int, warmup: int) -> None:
+    """SIGTERM cancels it, as asyncio itself does at Ctrl-C."""
+    task = asyncio.current_task()
+    assert task, "asyncio runs this as a task"
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await session.run(rounds, warmup)

@@ -77,7 +77,10 @@ def test_a_trace_is_replayed_with_its_lengths(server: RuntimeServer, tmp_path: P
     assert [request["due_s"] for request in requests] == pytest.approx([0, 0.05, 0.2], abs=1e-3)
 
 
-def test_ctrl_c_prints_what_was_measured(server: RuntimeServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_being_stopped_prints_what_was_measured(
+    server: RuntimeServer, tmp_path: Path, signum: int, code: int
+) -> None:
     file = tmp_path / "out.json"
     args = (*BENCH, url(server), "-c", "2", "--duration", "10m", "--warmup", "0")
     enough = server.metric(TOKENS) + 300  # two answers are 256 at most, so one has ended
@@ -85,9 +88,9 @@ def test_ctrl_c_prints_what_was_measured(server: RuntimeServer, tmp_path: Path) 
         [*args, "--json", str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         wait_until(lambda: server.metric(TOKENS) >= enough, 100)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signum)
         said, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    assert process.returncode == code, errors
     assert "answers in" in said
     assert "were cut" in said
     [run] = json.loads(file.read_text())["runs"]
