@@ -1,6 +1,10 @@
-"""For all tests: signals as a terminal would give them."""
+"""For all tests: signals as a terminal would give them, and Triton's interpreter without a GPU."""
 
+import os
 import signal
+
+# Kernels run in Triton's interpreter; `TRITON_INTERPRET=0 pytest tests/.../gpu` takes a real GPU.
+os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything imports triton
 
 # A shell that runs the tests in the background ignores Ctrl-C for them, and all their children too.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
