@@ -278,6 +278,13 @@ void pack_panel(void* data, int panel) {
         to[o] = 0;
 }
 
+// The same where the rows lie, or back: a panel is copied and written again with its two dimensions turned.
+void turn_panel(int32_t* panel, int32_t* scratch, int rows, int columns) {
+  memcpy(scratch, panel, sizeof(int32_t) * rows * columns);
+  for (int column = 0; column < columns; ++column)
+    for (int row = 0; row < rows; ++row) *panel++ = scratch[static_cast<long>(row) * columns + column];
+}
+
 }  // namespace
 
 extern "C" {
@@ -295,6 +302,18 @@ void stoker_start_threads(int num_threads) {
 void stoker_pack(const void* from, int rows, int units, void* to) {
   Packing packing{static_cast<const char*>(from), static_cast<int32_t*>(to), rows, units};
   run_parallel(pack_panel, &packing, (rows + PANEL - 1) / PANEL);
+}
+
+// Whole panels [panels, 16, units] become [panels, units, 16] in place, or with `back` the other way; in the caller's
+// thread alone. Says whether there was memory for a panel.
+int stoker_turn(void* data, int panels, int units, int back) {
+  const long size = static_cast<long>(PANEL) * units;
+  int32_t* scratch = static_cast<int32_t*>(malloc(sizeof(int32_t) * size));
+  if (scratch == nullptr) return 0;
+  for (int panel = 0; panel < panels; ++panel)
+    turn_panel(static_cast<int32_t*>(data) + panel * size, scratch, back ? units : PANEL, back ? PANEL : units);
+  free(scratch);
+  return 1;
 }
 
 // y [num_rows, weight.rows] = x [num_rows, weight.cols] · Wᵀ + b, row by row.

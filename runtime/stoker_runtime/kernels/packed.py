@@ -19,7 +19,8 @@ from stoker_runtime.kernels.linear import (
     SideBySide,
     round_rows,
 )
-from stoker_runtime.kernels.native import PANEL, Library, NativeWeight, find_library
+from stoker_runtime.kernels.native import Library, NativeWeight, find_library
+from stoker_runtime.kernels.panels import PANEL
 
 
 class _Kind(IntEnum):
