@@ -15,6 +15,7 @@ from stoker_runtime.engine.loading import Recipe
 from stoker_runtime.engine.runner import Runner
 from stoker_runtime.errors import ConfigInvalid
 from stoker_runtime.kernels.native import find_library
+from stoker_runtime.kernels.ops import pick_ops
 from stoker_runtime.model.decoder import Decoder, build_decoder
 from stoker_runtime.model.weights import TORCH_DTYPES, WeightPlan, build_weights
 from stoker_runtime.schedule.blocks import BlockPool
@@ -42,7 +43,7 @@ def build_model(recipe: Recipe, blob: mmap.mmap, *, owns_blob: bool = False) -> 
         owns_blob=owns_blob,
     )
     weights = build_weights(blob, recipe.layout, recipe.placed, plan)
-    return build_decoder(recipe.spec, weights)
+    return build_decoder(recipe.spec, weights, pick_ops(plan.device))
 
 
 def _packs(recipe: Recipe) -> bool:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import torch
 
-from stoker_runtime.kernels.native import Tiles, find_library
-from stoker_runtime.model.attention import AttentionPlan, DecodeGroup, PrefillSpan
+from stoker_runtime.kernels.native import Library, Tiles, find_library
+from stoker_runtime.model.attention import DecodeGroup, PaddedPlan, PrefillSpan, TiledPlan
 from stoker_runtime.model.decoder import Decoder
 from stoker_runtime.schedule.step import Chunk
 
@@ -37,7 +37,7 @@ class Runner:
         self.block_size = block_size
         self.caches = _allocate_caches(model, num_blocks, block_size, cache_dtype)
         library = find_library()
-        self._is_native = library is not None and library.attends(self.caches)
+        self._library = library if library and library.attends(self.caches) else None
 
     @torch.inference_mode()
     def run(self, chunks: Sequence[Chunk]) -> torch.Tensor:  # [num_sampling_chunks, vocab]
@@ -51,7 +51,7 @@ class Runner:
         """Run the layers over the chunks' tokens; their hidden states, in the chunks' order."""
         token_ids = [id for chunk in chunks for id in chunk.token_ids]
         positions = [p for chunk in chunks for p in range(chunk.start, chunk.end)]
-        plan = self._plan_tiles(chunks) if self._is_native else self._plan(chunks)
+        plan = self._plan_tiles(chunks, self._library) if self._library else self._plan(chunks)
         return self.model.hidden_states(
             self._tensor(token_ids), self._tensor(positions), self.caches, plan
         )
@@ -65,7 +65,7 @@ class Runner:
         """Forget what blocks hold: a NaN left there would spoil whoever gets them next."""
         self.caches[:, :, self._tensor(block_ids)] = 0
 
-    def _plan_tiles(self, chunks: Sequence[Chunk]) -> AttentionPlan:
+    def _plan_tiles(self, chunks: Sequence[Chunk], library: Library) -> TiledPlan:
         """Every chunk in tiles of a few tokens, so that threads share a prompt's work."""
         tiles, tables = [], list[int]()
         for chunk, (start, end) in zip(chunks, spans(chunks), strict=True):
@@ -76,9 +76,9 @@ class Runner:
             tables += self._table(chunk)
         slots = [slot for chunk in chunks for slot in self._slots(chunk)]
         kinds = (torch.tensor(part, dtype=torch.int32) for part in (tiles, tables))
-        return AttentionPlan(self._tensor(slots), tiles=Tiles(*kinds))
+        return TiledPlan(self._tensor(slots), library, Tiles(*kinds))
 
-    def _plan(self, chunks: Sequence[Chunk]) -> AttentionPlan:
+    def _plan(self, chunks: Sequence[Chunk]) -> PaddedPlan:
         slots = [slot for chunk in chunks for slot in self._slots(chunk)]
         buckets: dict[int, list[tuple[int, Chunk]]] = {}
         prefills = []
@@ -89,7 +89,7 @@ class Runner:
             else:
                 prefills.append(self._plan_prefill(chunk, slice(start, end)))
         decodes = tuple(self._plan_decodes(bucket) for bucket in buckets.values())
-        return AttentionPlan(self._tensor(slots), decodes, tuple(prefills))
+        return PaddedPlan(self._tensor(slots), decodes, tuple(prefills))
 
     def _plan_decodes(self, rows_and_chunks: list[tuple[int, Chunk]]) -> DecodeGroup:
         rows = [row for row, _ in rows_and_chunks]

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import platform
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from stoker_runtime.kernels.build import pick_library
+from stoker_runtime.kernels.panels import PANEL, find_functions
 from stoker_runtime.kernels.reference import Scoring
 
-PANEL = 16
-"""Rows of a weight that are stored side by side."""
 _MAX_HEAD_DIM = 256
 
 
@@ -93,13 +89,12 @@ class Library:
         return out
 
     def attend(
-        self, q: torch.Tensor, cache: torch.Tensor, tiles: Tiles, scoring: Scoring, window: int
+        self, q: torch.Tensor, cache: torch.Tensor, tiles: Tiles, scoring: Scoring
     ) -> torch.Tensor:  # [num_tokens, num_heads, head_dim]
         """Attention of the tiles' tokens to all tokens up to themselves, in float32.
 
         q: [num_tokens, num_heads, head_dim], rows may lie apart; cache: [2, num_blocks, block_size,
-        num_kv_heads, head_dim], float32, with the tiles' own keys and values; window: tokens that a
-        token sees, 0 for all.
+        num_kv_heads, head_dim], float32, with the tiles' own keys and values.
         """
         out = torch.empty(q.shape)
         pointers = (q, cache[0], cache[1], out, tiles.tiles, tiles.tables)
@@ -110,7 +105,7 @@ class Library:
             cache.shape[2],
             q.shape[1],
             *cache.shape[3:],
-            window,
+            scoring.window,
             scoring.scale,
             scoring.softcap or 0.0,
         )
@@ -121,18 +116,8 @@ class Library:
 @functools.cache
 def find_library() -> Library | None:
     """The library for this processor, if it was built."""
-    path = pick_library(_cpu_flags(Path("/proc/cpuinfo")), platform.machine())
-    if path is None:
-        return None
-    return Library(ctypes.CDLL(str(path)))
-
-
-def _cpu_flags(cpuinfo: Path) -> list[str]:
-    try:
-        lines = cpuinfo.read_text().splitlines()
-    except OSError:
-        return []
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "").split()
+    functions = find_functions()
+    return None if functions is None else Library(functions)
 
 
 def _pointer(tensor: torch.Tensor) -> ctypes.c_void_p:

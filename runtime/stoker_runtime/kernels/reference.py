@@ -1,7 +1,7 @@
-"""The arithmetic of the hot paths in plain torch: the specification, and what a CPU runs.
+"""The arithmetic of the hot paths in plain torch: the specification, and what runs anywhere.
 
 Knows tensors only. Each function here may get a kernel of its own next to it, which must agree with
-it; `layers` and `attention` call it.
+it. The module as a whole implements `ops.Ops`; a decoder calls it through that.
 """
 
 from __future__ import annotations
@@ -11,24 +11,78 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+Angles = tuple[torch.Tensor, torch.Tensor]
+"""Cosine and sine, each [num_tokens, 1, turned / 2]."""
 _QUERY_TILE = 128
 """Measured: 512 queries in tiles of 64, 128, 256, 512 take 7.5, 7.1, 7.5, 11.2 ms (bf16, Zen 5)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """How products of queries and keys become scores: scale · q·k, then maybe a soft cap."""
+    """What one layer's attention differs in from another's: which keys it sees, and how.
+
+    Scores are scale · q·k, then maybe a soft cap.
+    """
 
     scale: float
     softcap: float | None = None
     """Scores s become cap · tanh(s / cap), which stays between -cap and cap (Gemma 2)."""
+    window: int = 0
+    """Tokens that a token sees, itself included; 0: all."""
 
 
-def rms_norm(
-    x: torch.Tensor, weight: torch.Tensor, eps: float
-) -> torch.Tensor:  # [num_tokens, hidden]
-    """x / √(mean(x²) + eps) · weight, summed in float32."""
-    return F.rms_norm(x, weight.shape, weight, eps)
+@dataclass(frozen=True, slots=True)
+class RmsNorm:
+    """Scale to unit root mean square, then by the weight; computed in the weight's dtype."""
+
+    weight: torch.Tensor  # [hidden], or [num_heads, head_dim] for heads that have different ones
+    eps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """How the outputs of a layer's first product are queries, keys and values."""
+
+    num_heads: int
+    num_kv_heads: int
+    norm: RmsNorm | None = None
+    """Of each head of queries and keys: weight [num_heads + num_kv_heads, head_dim]."""
+
+
+def normalise(x: torch.Tensor, norm: RmsNorm) -> torch.Tensor:  # as x: [num_tokens, ..., hidden]
+    """x / √(mean(x²) + eps) · weight over the last dimension, summed in float32."""
+    wide = x.to(norm.weight.dtype)
+    if norm.weight.ndim == 1:
+        return F.rms_norm(wide, norm.weight.shape, norm.weight, norm.eps).to(x.dtype)
+    return (F.rms_norm(wide, norm.weight.shape[-1:], None, norm.eps) * norm.weight).to(x.dtype)
+
+
+def add_and_normalise(
+    x: torch.Tensor, added: torch.Tensor, added_norm: RmsNorm | None, norm: RmsNorm
+) -> torch.Tensor:  # as x: [num_tokens, hidden]
+    """Add to x, in place, what a part of the layer made of it, then normalise the sum."""
+    x += added if added_norm is None else normalise(added, added_norm)
+    return normalise(x, norm)
+
+
+def turn_and_store(
+    qkv: torch.Tensor,
+    heads: Heads,
+    angles: Angles | None,
+    cache: torch.Tensor,
+    slots: torch.Tensor,
+) -> torch.Tensor:  # [num_tokens, num_heads, head_dim]
+    """Normalise and turn queries and keys, put keys and values into the cache: the queries."""
+    num_turned = heads.num_heads + heads.num_kv_heads
+    all_heads = qkv.view(qkv.shape[0], num_turned + heads.num_kv_heads, -1)
+    turned = all_heads[:, :num_turned]
+    if heads.norm is not None:
+        turned = normalise(turned, heads.norm)
+    if angles is not None:
+        turned = rotate(turned, *angles)
+    k, v = turned[:, heads.num_heads :], all_heads[:, num_turned:]
+    write_kv(cache, k.to(cache.dtype), v.to(cache.dtype), slots)
+    return turned[:, : heads.num_heads]
 
 
 def rotate(

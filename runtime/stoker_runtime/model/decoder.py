@@ -13,39 +13,22 @@ from torch.nn import functional as F
 
 from stoker_runtime.kernels import reference
 from stoker_runtime.kernels.linear import Linear
-from stoker_runtime.kernels.reference import Scoring
-from stoker_runtime.model.attention import Attention, AttentionPlan
-from stoker_runtime.model.layers import (
-    Angles,
-    Experts,
-    Gate,
-    Mlp,
-    RmsNorm,
-    Rope,
-    SharedExpert,
-    build_rope,
-)
+from stoker_runtime.kernels.ops import AttentionPlan, Ops
+from stoker_runtime.kernels.reference import Angles, Heads, RmsNorm, Scoring
+from stoker_runtime.model.layers import Experts, Gate, Mlp, Rope, SharedExpert, build_rope
 from stoker_runtime.model.spec import LayerSpec, ModelSpec
 from stoker_runtime.model.weights import Weights
-
-_GATES: dict[str, Gate] = {
-    "silu": reference.silu_and_multiply,
-    "gelu_pytorch_tanh": reference.gelu_and_multiply,
-}
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderLayer:
-    """Attention and MLP, each behind a norm and added to its input."""
+    """Attention and MLP, each added to its input, and each sum normalised for what comes next."""
 
-    num_heads: int
-    num_kv_heads: int
-    attn_norm: RmsNorm
-    attention: Attention
+    ops: Ops
+    heads: Heads
+    scoring: Scoring
     rope: int | None
     """Which of the model's ropes turns queries and keys."""
-    head_norm: RmsNorm | None
-    """Of queries and keys, before they are turned."""
     qkv: Linear
     out: Linear
     attn_out_norm: RmsNorm | None
@@ -54,29 +37,26 @@ class DecoderLayer:
     mlp: Mlp | Experts
     mlp_out_norm: RmsNorm | None
     """Of what the MLP adds."""
+    next_norm: RmsNorm
+    """Of the next layer's input, or of the last one's output."""
 
     def __call__(
-        self, x: torch.Tensor, angles: tuple[Angles, ...], cache: torch.Tensor, plan: AttentionPlan
+        self,
+        x: torch.Tensor,
+        normed: torch.Tensor,
+        angles: tuple[Angles, ...],
+        cache: torch.Tensor,
+        plan: AttentionPlan,
     ) -> torch.Tensor:  # [num_tokens, hidden]
-        """Apply it to [num_tokens, hidden]; angles: of each of the model's ropes."""
-        added = self._attention(self.attn_norm(x), angles, cache, plan)
-        x = x + (self.attn_out_norm(added) if self.attn_out_norm else added)
-        added = self.mlp(self.mlp_norm(x))
-        return x + (self.mlp_out_norm(added) if self.mlp_out_norm else added)
+        """Change x, [num_tokens, hidden], in place and return it normalised for the next layer.
 
-    def _attention(
-        self, x: torch.Tensor, angles: tuple[Angles, ...], cache: torch.Tensor, plan: AttentionPlan
-    ) -> torch.Tensor:
-        num_turned = self.num_heads + self.num_kv_heads
-        heads = self.qkv(x).view(x.shape[0], num_turned + self.num_kv_heads, -1)
-        turned = heads[:, :num_turned]
-        if self.head_norm is not None:
-            turned = self.head_norm(turned)
-        if self.rope is not None:
-            turned = reference.rotate(turned, *angles[self.rope])
-        q, k = turned[:, : self.num_heads], turned[:, self.num_heads :]
-        attended = self.attention(q, k, heads[:, num_turned:], cache, plan)
-        return self.out(attended.view(x.shape[0], -1))
+        normed: x, normalised for this one; angles: of each of the model's ropes.
+        """
+        turned = None if self.rope is None else angles[self.rope]
+        q = self.ops.turn_and_store(self.qkv(normed), self.heads, turned, cache, plan.slots)
+        added = self.out(plan.attend(q, cache, self.scoring).view(x.shape[0], -1))
+        normed = self.ops.add_and_normalise(x, added, self.attn_out_norm, self.mlp_norm)
+        return self.ops.add_and_normalise(x, self.mlp(normed), self.mlp_out_norm, self.next_norm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +64,12 @@ class Decoder:
     """A whole model."""
 
     spec: ModelSpec
+    ops: Ops
     embed: torch.Tensor  # [vocab, hidden]
     ropes: tuple[Rope, ...]
+    first_norm: RmsNorm
+    """Of the first layer's input; every later norm belongs to the layer before it."""
     layers: tuple[DecoderLayer, ...]
-    norm: RmsNorm
     head: Linear
 
     @property
@@ -107,7 +89,7 @@ class Decoder:
         caches: torch.Tensor,
         plan: AttentionPlan,
     ) -> torch.Tensor:  # [num_tokens, hidden]
-        """Run all layers.
+        """Run all layers; what comes out is normalised.
 
         token_ids, positions: [num_tokens]; caches: [num_layers, 2, num_blocks, block_size,
         num_kv_heads, head_dim].
@@ -116,29 +98,33 @@ class Decoder:
         if self.spec.family.is_gemma:  # rounded to the dtype first, as it was in training
             x = x * torch.tensor(self.spec.hidden_size**0.5, dtype=x.dtype)
         angles = tuple(rope.angles(positions, self.dtype) for rope in self.ropes)
+        normed = self.ops.normalise(x, self.first_norm)
         for layer, cache in zip(self.layers, caches.unbind(0), strict=True):
-            x = layer(x, angles, cache, plan)
-        return x
+            normed = layer(x, normed, angles, cache, plan)
+        return normed
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:  # [num_rows, vocab] float32
         """Scores of the next token for some rows of the hidden states."""
-        logits = self.head(self.norm(hidden)).float()
+        logits = self.head(hidden).float()
         cap = self.spec.logit_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
-def build_decoder(spec: ModelSpec, weights: Weights) -> Decoder:
+def build_decoder(spec: ModelSpec, weights: Weights, ops: Ops = reference) -> Decoder:
     """Hand each layer its weights."""
     embed = weights.tensors["embed"]
+    names = [*(f"layers.{index}.attn_norm" for index in range(spec.num_layers)), "norm"]
+    norms = [_norm(spec, weights.tensors[name]) for name in names]
     return Decoder(
         spec=spec,
+        ops=ops,
         embed=embed,
         ropes=tuple(build_rope(rope, embed.device) for rope in spec.ropes),
+        first_norm=norms[0],
         layers=tuple(
-            _LayerBuilder(spec, weights, f"layers.{index}.").build(layer)
+            _LayerBuilder(spec, ops, weights, f"layers.{index}.").build(layer, norms[index + 1])
             for index, layer in enumerate(spec.layers)
         ),
-        norm=_norm(spec, weights.tensors["norm"]),
         head=weights.linears["head"],
     )
 
@@ -153,24 +139,25 @@ class _LayerBuilder:
     """Finds one layer's weights by their names in the layout."""
 
     spec: ModelSpec
+    ops: Ops
     weights: Weights
     prefix: str
 
-    def build(self, layer: LayerSpec) -> DecoderLayer:
+    def build(self, layer: LayerSpec, next_norm: RmsNorm) -> DecoderLayer:
         spec = self.spec
+        head_norm = self._head_norm() if spec.family.has_head_norms else None
         return DecoderLayer(
-            num_heads=spec.num_heads,
-            num_kv_heads=spec.num_kv_heads,
-            attn_norm=_norm(spec, self._tensor("attn_norm")),
-            attention=Attention(Scoring(spec.score_scale, spec.score_softcap), layer.window),
+            ops=self.ops,
+            heads=Heads(spec.num_heads, spec.num_kv_heads, head_norm),
+            scoring=Scoring(spec.score_scale, spec.score_softcap, layer.window),
             rope=layer.rope,
-            head_norm=self._head_norm() if spec.family.has_head_norms else None,
             qkv=self._linear("qkv"),
             out=self._linear("out"),
             attn_out_norm=self._out_norm("attn_out_norm"),
             mlp_norm=_norm(spec, self._tensor("mlp_norm")),
             mlp=self._experts() if layer.is_sparse else self._mlp(""),
             mlp_out_norm=self._out_norm("mlp_out_norm"),
+            next_norm=next_norm,
         )
 
     def _tensor(self, name: str) -> torch.Tensor:
@@ -189,8 +176,11 @@ class _LayerBuilder:
         return _norm(self.spec, torch.cat((q, k)))
 
     def _mlp(self, name: str) -> Mlp:
-        gate = _GATES[self.spec.family.activation]
-        return Mlp(self._linear(f"{name}gate_up"), self._linear(f"{name}down"), gate)
+        return Mlp(self._linear(f"{name}gate_up"), self._linear(f"{name}down"), self._gate())
+
+    def _gate(self) -> Gate:
+        is_silu = self.spec.family.activation == "silu"
+        return self.ops.silu_and_multiply if is_silu else self.ops.gelu_and_multiply
 
     def _experts(self) -> Experts:
         experts = self.spec.experts

@@ -15,27 +15,11 @@ from torch.nn import functional as F
 
 from stoker_runtime.kernels import reference
 from stoker_runtime.kernels.linear import Linear
+from stoker_runtime.kernels.reference import Angles
 from stoker_runtime.model.rope import RopeSpec
 
-Angles = tuple[torch.Tensor, torch.Tensor]
-"""Cosine and sine, each [num_tokens, 1, turned / 2]."""
 Gate = Callable[[torch.Tensor], torch.Tensor]
 """[num_tokens, 2 · inter] → [num_tokens, inter]."""
-
-
-@dataclass(frozen=True, slots=True)
-class RmsNorm:
-    """Scale to unit root mean square, then by the weight; computed in the weight's dtype."""
-
-    weight: torch.Tensor  # [hidden], or [num_heads, head_dim] for heads that have different ones
-    eps: float
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:  # as x: [num_tokens, ..., last of weight]
-        """Apply it to the last dimension."""
-        wide = x.to(self.weight.dtype)
-        if self.weight.ndim == 1:
-            return reference.rms_norm(wide, self.weight, self.eps).to(x.dtype)
-        return (F.rms_norm(wide, self.weight.shape[-1:], None, self.eps) * self.weight).to(x.dtype)
 
 
 @dataclass(frozen=True, slots=True)

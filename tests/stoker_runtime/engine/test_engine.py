@@ -197,7 +197,7 @@ def test_warm_up_makes_a_token_and_leaves_no_trace(engine: Engine) -> None:
 
 def test_warm_up_of_a_broken_model_says_so(folder: Path) -> None:
     engine = make_engine(folder)
-    engine._runner.model.norm.weight.fill_(float("nan"))
+    engine._runner.model.first_norm.weight.fill_(float("nan"))
     with pytest.raises(EngineCrashed, match="not finite"):
         engine.warm_up()
 

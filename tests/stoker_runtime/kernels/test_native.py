@@ -9,8 +9,7 @@ import torch
 
 from stoker_runtime.engine.runner import Runner
 from stoker_runtime.kernels.native import Library, find_library
-from stoker_runtime.kernels.reference import Scoring
-from stoker_runtime.model.attention import Attention
+from stoker_runtime.kernels.reference import Scoring, write_kv
 from stoker_runtime.schedule.step import Chunk
 
 pytestmark = pytest.mark.skipif(find_library() is None, reason="the library is not built")
@@ -36,23 +35,25 @@ def make_chunks(block_size: int) -> list[Chunk]:
 @pytest.mark.parametrize("block_size", [4, 16, 24])
 @pytest.mark.parametrize("heads", [(4, 4, 16), (9, 3, 64), (8, 1, 48)], ids=str)
 @pytest.mark.parametrize(
-    ("scoring", "window"),
-    [(Scoring(0.2), 0), (Scoring(0.5, softcap=3.0), 0), (Scoring(0.2), 7), (Scoring(1.0), 1)],
+    "scoring",
+    [Scoring(0.2), Scoring(0.5, softcap=3.0), Scoring(0.2, window=7), Scoring(1.0, window=1)],
     ids=["plain", "soft cap", "window", "window of itself"],
 )
 def test_native_attention_equals_torchs(
-    block_size: int, heads: tuple[int, int, int], scoring: Scoring, window: int
+    block_size: int, heads: tuple[int, int, int], scoring: Scoring
 ) -> None:
     num_heads, kv_heads, dim = heads
     torch.manual_seed(block_size)
-    runner, chunks = make_runner(block_size, kv_heads, dim, window), make_chunks(block_size)
+    runner, chunks = make_runner(block_size, kv_heads, dim, scoring.window), make_chunks(block_size)
     runner.caches.normal_()
     num_tokens = sum(end - start for start, end in SPANS)
     qkv = torch.randn(num_tokens, num_heads + 2 * kv_heads, dim)
     q, k, v = qkv.split([num_heads, kv_heads, kv_heads], dim=1)
-    attention = Attention(scoring, window)
-    expected = attention(q, k, v, runner.caches[0], runner._plan(chunks))
-    made = attention(q, k, v, runner.caches[0], runner._plan_tiles(chunks))
+    library = find_library()
+    assert library is not None
+    plans = (runner._plan(chunks), runner._plan_tiles(chunks, library))
+    write_kv(runner.caches[0], k, v, plans[0].slots)
+    expected, made = (plan.attend(q, runner.caches[0], scoring) for plan in plans)
     torch.testing.assert_close(made, expected, atol=2e-6, rtol=2e-5)
 
 

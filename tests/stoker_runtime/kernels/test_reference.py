@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stoker_runtime.kernels import reference
-from stoker_runtime.kernels.reference import Scoring
+from stoker_runtime.kernels.reference import Heads, RmsNorm, Scoring
 
 SCORINGS = [Scoring(8**-0.5), Scoring(0.7), Scoring(0.7, softcap=1.5)]
 
@@ -36,13 +36,58 @@ def naive_attention(
 def test_rms_norm() -> None:
     x, weight = random(3, 8), random(8)
     expected = [row / math.sqrt(float((row**2).mean()) + 1e-5) * weight for row in x]
-    torch.testing.assert_close(reference.rms_norm(x, weight, 1e-5), torch.stack(expected))
+    made = reference.normalise(x, RmsNorm(weight, 1e-5))
+    torch.testing.assert_close(made, torch.stack(expected))
 
 
 def test_rms_norm_of_large_bfloat16_values_does_not_overflow() -> None:
     x = torch.full((1, 8), 3e30, dtype=torch.bfloat16)
-    normed = reference.rms_norm(x / 1e15, torch.ones(8, dtype=torch.bfloat16), 1e-5)
+    normed = reference.normalise(x / 1e15, RmsNorm(torch.ones(8, dtype=torch.bfloat16), 1e-5))
     torch.testing.assert_close(normed.float(), torch.ones(1, 8), atol=0.01, rtol=0)
+
+
+def test_norm_of_heads_has_a_weight_for_each() -> None:
+    x, weight = random(5, 3, 8), random(3, 8)
+    heads = [reference.normalise(x[:, i], RmsNorm(weight[i], 1e-6)) for i in range(3)]
+    made = reference.normalise(x, RmsNorm(weight, 1e-6))
+    torch.testing.assert_close(made, torch.stack(heads, dim=1))
+
+
+def test_norm_with_a_finer_weight_computes_in_its_dtype_and_rounds_once() -> None:
+    x, norm = random(5, 8).bfloat16(), RmsNorm(1 + random(8) / 300, 1e-6)
+    made = reference.normalise(x, norm)
+    assert made.dtype == torch.bfloat16
+    assert torch.equal(made, reference.normalise(x.float(), norm).bfloat16())
+
+
+@pytest.mark.parametrize("inner", [RmsNorm(torch.full((8,), 2.0), 1e-5), None], ids=str)
+def test_what_is_added_stays_in_x(inner: RmsNorm | None) -> None:
+    x, added, norm = random(3, 8), random(3, 8, seed=1), RmsNorm(random(8), 1e-5)
+    total = x + (added if inner is None else reference.normalise(added, inner))
+    made = reference.add_and_normalise(x, added, inner, norm)
+    assert torch.equal(x, total)
+    torch.testing.assert_close(made, reference.normalise(total, norm))
+
+
+@pytest.mark.parametrize("has_norm", [True, False], ids=["normalised", "as they are"])
+@pytest.mark.parametrize("turns", [True, False], ids=["turned", "not turned"])
+def test_heads_are_normalised_then_turned_and_all_but_queries_stored(
+    has_norm: bool, turns: bool
+) -> None:
+    cache, slots = torch.zeros(2, 3, 4, 2, 6), torch.tensor([7, 2, 8])
+    qkv, angle = random(3, (4 + 2 * 2) * 6), random(3, 1, 2)
+    norm = RmsNorm(random(6, 6), 1e-5) if has_norm else None
+    angles = (angle.cos(), angle.sin()) if turns else None
+    q, k, v = qkv.view(3, 8, 6).split([4, 2, 2], dim=1)
+    if norm:
+        q = reference.normalise(q, RmsNorm(norm.weight[:4], 1e-5))
+        k = reference.normalise(k, RmsNorm(norm.weight[4:], 1e-5))
+    if angles:
+        q, k = reference.rotate(q, *angles), reference.rotate(k, *angles)
+    made = reference.turn_and_store(qkv, Heads(4, 2, norm), angles, cache, slots)
+    torch.testing.assert_close(made, q)
+    torch.testing.assert_close(cache[0].view(12, 2, 6)[slots], k)
+    torch.testing.assert_close(cache[1].view(12, 2, 6)[slots], v)
 
 
 def test_rotate_turns_pairs_by_their_angle() -> None:

@@ -11,17 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoker_runtime.engine.runner import Runner
-from stoker_runtime.kernels.reference import Scoring
-from stoker_runtime.model.attention import Attention
+from stoker_runtime.kernels.reference import Scoring, write_kv
 from stoker_runtime.schedule.step import Chunk
 
 HEADS, KV_HEADS, DIM = 4, 2, 8
 KINDS = (
-    Attention(Scoring(DIM**-0.5)),
-    Attention(Scoring(0.2), window=5),
-    Attention(Scoring(0.5, softcap=2.0), window=64),
-    Attention(Scoring(0.5, softcap=2.0)),
-    Attention(Scoring(DIM**-0.5), window=1),
+    Scoring(DIM**-0.5),
+    Scoring(0.2, window=5),
+    Scoring(0.5, softcap=2.0, window=64),
+    Scoring(0.5, softcap=2.0),
+    Scoring(DIM**-0.5, window=1),
 )
 
 
@@ -34,12 +33,12 @@ def make_runner(num_blocks: int, block_size: int) -> Runner:
 
 
 def full_attention(
-    kind: Attention, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+    kind: Scoring, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
 ) -> torch.Tensor:
     """Causal attention of a whole sequence: [num_tokens, num_heads, head_dim]."""
     k, v = (x.repeat_interleave(HEADS // KV_HEADS, dim=1) for x in (k, v))
-    scores = torch.einsum("qhd,khd->hqk", q, k) * kind.scoring.scale
-    if cap := kind.scoring.softcap:
+    scores = torch.einsum("qhd,khd->hqk", q, k) * kind.scale
+    if cap := kind.softcap:
         scores = cap * torch.tanh(scores / cap)
     ages = torch.arange(len(q))[:, None] - torch.arange(len(q))
     hidden = (ages < 0) | (ages >= (kind.window or len(q)))
@@ -69,7 +68,7 @@ def cut_into_steps(lengths: list[int], random: Random) -> Iterator[list[tuple[in
     kind=st.sampled_from(KINDS),
 )
 def test_any_cut_of_any_mix_equals_full_attention(
-    lengths: list[int], block_size: int, seed: int, kind: Attention
+    lengths: list[int], block_size: int, seed: int, kind: Scoring
 ) -> None:
     torch.manual_seed(seed)
     counts = [-(-length // block_size) for length in lengths]
@@ -86,7 +85,9 @@ def test_any_cut_of_any_mix_equals_full_attention(
             Chunk(str(i), rows.start, (0,) * size, tables[i], samples=True)
             for (i, rows), size in zip(step, sizes, strict=True)
         ]
-        out = kind(q, k, v, runner.caches[0], runner._plan(chunks))
+        plan = runner._plan(chunks)
+        write_kv(runner.caches[0], k, v, plan.slots)
+        out = plan.attend(q, runner.caches[0], kind)
         for (i, _), piece in zip(step, out.split(sizes), strict=True):
             outs[i].append(piece)
     for made, (q, k, v) in zip(outs, split, strict=True):

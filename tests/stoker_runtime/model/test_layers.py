@@ -12,7 +12,7 @@ import torch
 
 from stoker_runtime.kernels import reference
 from stoker_runtime.kernels.linear import DenseLinear
-from stoker_runtime.model.layers import Experts, Mlp, RmsNorm, SharedExpert, build_rope
+from stoker_runtime.model.layers import Experts, Mlp, SharedExpert, build_rope
 from stoker_runtime.model.rope import RopeSpec
 from stoker_runtime.model.spec import read_spec
 from support.checkpoints import LlamaShape, build_config
@@ -88,25 +88,6 @@ def test_mlp_gates_its_input() -> None:
     gate, up = x @ gate_up[:4].T, x @ gate_up[4:].T
     expected = (gate * gate.sigmoid() * up) @ down.T
     torch.testing.assert_close(Mlp(DenseLinear(gate_up), DenseLinear(down))(x), expected)
-
-
-def test_norm_scales_by_its_weight() -> None:
-    x = torch.full((1, 4), 3.0)
-    norm = RmsNorm(torch.tensor([1.0, 2.0, 0.0, -1.0]), 0.0)
-    torch.testing.assert_close(norm(x), torch.tensor([[1.0, 2.0, 0.0, -1.0]]))
-
-
-def test_norm_of_heads_has_a_weight_for_each() -> None:
-    x, weight = torch.randn(5, 3, 8), torch.randn(3, 8)
-    heads = [RmsNorm(weight[head], 1e-6)(x[:, head]) for head in range(3)]
-    torch.testing.assert_close(RmsNorm(weight, 1e-6)(x), torch.stack(heads, dim=1))
-
-
-def test_norm_with_a_finer_weight_computes_in_its_dtype_and_rounds_once() -> None:
-    x, weight = torch.randn(5, 8).bfloat16(), 1 + torch.randn(8) / 300
-    made = RmsNorm(weight, 1e-6)(x)
-    assert made.dtype == torch.bfloat16
-    assert torch.equal(made, RmsNorm(weight, 1e-6)(x.float()).bfloat16())
 
 
 def make_mlps(count: int) -> tuple[Mlp, ...]:
