@@ -51,11 +51,14 @@ MANY_PARAMETERS: dict[str, str] = {
     "operator/stoker_cli/serve.py:serve": "the options of a command",
 }
 """`file:function` → why it takes more than others."""
+DEVICE = "/kernels/gpu/device/"
+"""Where functions are compiled for GPUs, which know no dataclasses."""
 DEEP_FUNCTIONS: dict[str, str] = {}
 """`file:function` → why it is nested deeper than others."""
 
 TOPICS = {
     "tests/stoker_runtime/engine/test_parity.py": "the whole model against transformers",
+    "tests/stoker_gateway/test_fuzz_http.py": "hostile clients and pods of a whole gateway",
     "tests/stoker_runtime/test_fuzz_http.py": "hostile clients of the whole runtime",
     "tests/stoker_runtime/engine/test_load.py": "many requests at once",
 }
@@ -64,7 +67,7 @@ TOPICS = {
 MIRRORED = {"test_main.py": "__main__.py"}
 
 IMPORTS_ALLOWED = {
-    "triton": ("runtime/stoker_runtime/kernels/",),
+    "triton": ("runtime/stoker_runtime/kernels/gpu/", "bench/gpu/"),
     "kopf": ("operator/stoker_operator/handlers/", "operator/stoker_operator/process.py"),
     "kubernetes": (
         "operator/stoker_operator/cluster/",
@@ -182,7 +185,7 @@ def test_most_functions_are_short(package: str) -> None:
 
 def test_functions_take_few_parameters() -> None:
     many = offenders(parameters, MAX_PARAMETERS)
-    assert_only(many, MANY_PARAMETERS)
+    assert_only({name: n for name, n in many.items() if DEVICE not in name}, MANY_PARAMETERS)
 
 
 def test_functions_return_early_instead_of_nesting() -> None:
@@ -283,7 +286,7 @@ def test_fast_tests_hardly_sleep() -> None:
     sleepers = [
         f"{module.path}:{node.lineno}: {ast.unparse(node)}"
         for module in modules()
-        if module.path.startswith("tests/stoker_")
+        if module.path.startswith("tests/stoker_") and "sleep(" in module.text
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("time.sleep", "asyncio.sleep")
         if isinstance(node.args[0], ast.Constant) and node.args[0].value > MAX_SLEEP_S

@@ -1,0 +1,63 @@
+"""Products of 8-bit inputs with 8-bit weights on tensor cores.
+
+Knows codes and scales of one weight; does not know checkpoints. torch's library multiplies and sums
+in 32-bit integers, a kernel of ours turns the sums into outputs in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from stoker_runtime.kernels.gpu.launch import ELEMENT_TYPES, launch
+from stoker_runtime.kernels.gpu.registry import FLOATS, Arch, Kernel, Specialisation
+
+_EPILOGUE = Kernel(
+    module="w8a8",
+    function="epilogue_kernel",
+    signature="sums_ptr *i32, row_scales_ptr *fp32, scales_ptr *fp32, bias_ptr *T:1, out_ptr *T, "
+    "num_rows i32, num_cols i32",
+)
+_BLOCK_M, _BLOCK_N = 16, 128
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """An 8-bit product before its scales."""
+
+    sums: torch.Tensor  # [num_tokens, out] int32
+    row_scales: torch.Tensor  # [num_tokens] float32
+    scales: torch.Tensor  # [out] float32
+    bias: torch.Tensor | None  # [out]
+
+
+def specialisations(arch: Arch) -> Iterator[Specialisation]:
+    """Both dtypes, with and without bias."""
+    for dtype in FLOATS:
+        for has_bias in (False, True):
+            yield _specialise(dtype, has_bias=has_bias)
+
+
+def finish(product: Sums, dtype: torch.dtype) -> torch.Tensor:  # [num_tokens, out] of dtype
+    """sums · row_scales · scales + bias."""
+    num_rows, num_cols = product.sums.shape
+    out = torch.empty(num_rows, num_cols, dtype=dtype, device=product.sums.device)
+    bias = out if product.bias is None else product.bias
+    grid = (-(-num_rows // _BLOCK_M), -(-num_cols // _BLOCK_N), 1)
+    one = _specialise(ELEMENT_TYPES[dtype], has_bias=product.bias is not None)
+    tensors = (product.sums, product.row_scales, product.scales, bias, out)
+    launch(one, grid, *tensors, num_rows, num_cols)
+    return out
+
+
+def finish_reference(product: Sums, dtype: torch.dtype) -> torch.Tensor:  # as `finish`
+    """The twin of `finish` in plain torch."""
+    out = product.sums.float() * product.row_scales[:, None] * product.scales
+    return (out if product.bias is None else out + product.bias.float()).to(dtype)
+
+
+def _specialise(dtype: str, *, has_bias: bool) -> Specialisation:
+    constants = {"HAS_BIAS": has_bias, "BLOCK_M": _BLOCK_M, "BLOCK_N": _BLOCK_N}
+    return _EPILOGUE.specialise({"T": dtype}, constants, num_warps=4)

@@ -1,0 +1,23 @@
+"""The kernels behind 8-bit products, interpreted, beside torch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stoker_runtime.kernels.gpu.w8a8 import Sums, finish, finish_reference
+
+SHAPES = [(1, 16), (5, 100), (17, 256), (33, 131)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("has_bias", [False, True], ids=["plain", "bias"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_sums_are_scaled_by_row_and_column(
+    shape: tuple[int, int], has_bias: bool, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(shape[0])
+    sums = torch.randint(-(10**6), 10**6, shape, dtype=torch.int32)
+    bias = torch.randn(shape[1]).to(dtype) if has_bias else None
+    product = Sums(sums, torch.rand(shape[0]) / 1e3, torch.rand(shape[1]) / 1e3, bias)
+    torch.testing.assert_close(finish(product, dtype), finish_reference(product, dtype))
