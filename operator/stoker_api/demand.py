@@ -37,6 +37,12 @@ class Demand(_Wire):
     """How long the longest-held request has waited."""
     pods: dict[str, int] = {}
     """Requests running on each pod, by name."""
+    queued_tokens: int = Field(default=0, ge=0)
+    """Prompt tokens of the requests held, estimated from the bytes of their bodies."""
+    arrived_tokens: int = Field(default=0, ge=0)
+    """Prompt tokens since the worker started, each request as estimated when it came."""
+    completed_tokens: int = Field(default=0, ge=0)
+    """Tokens made since the worker started; 0 until the first answer that tells its `usage`."""
 
 
 class Announcement(_Wire):

@@ -33,6 +33,9 @@ def demand_line(lane: Lane, now: float) -> bytes:
         "arrivals": lane.arrivals,
         "oldest_wait_s": round(lane.queue.oldest_wait_s(now), 3),
         "pods": lane.routes.running,
+        "queued_tokens": round(lane.tokens.estimate(lane.queue.num_bytes)),
+        "arrived_tokens": round(lane.tokens.arrived),
+        "completed_tokens": round(lane.tokens.completed),
     }
     return msgspec.json.encode(line) + b"\n"
 

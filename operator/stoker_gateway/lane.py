@@ -13,6 +13,7 @@ from stoker_gateway.errors import ApiError
 from stoker_gateway.queue import Held, HoldQueue
 from stoker_gateway.routing import Pod, Routes
 from stoker_gateway.target import Target
+from stoker_gateway.tokens import TokenCount
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Lane:
         self.routes = Routes()
         self.running = 0
         self.arrivals = 0
+        self.tokens = TokenCount()
         self.active_at = now
         """When a request last came or ended."""
         self.waking_since = now
@@ -45,6 +47,7 @@ class Lane:
     def enter(self, num_bytes: int, now: float) -> Held:
         """A request comes: it runs at once or waits. Raises `ApiError` when it may do neither."""
         self.arrivals += 1
+        self.tokens.come(num_bytes)
         self.active_at = now
         held = Held(self.arrivals, num_bytes, now, self.target.hold_s)
         held.cold = self.routes.num_routed == 0

@@ -171,6 +171,8 @@ class Proxy:
         except UpstreamError:
             return "connect"
         self._metrics.answered(call.lane, call.request, held, relay)
+        if relay.answered:
+            call.lane.tokens.end(held.num_bytes, relay.usage)
         return self._judge(call, relay, reply)
 
     @staticmethod

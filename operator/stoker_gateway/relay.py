@@ -15,6 +15,7 @@ from stoker_gateway.errors import ApiError
 from stoker_gateway.http.reply import Headers, Reply
 from stoker_gateway.http.upstream import UpstreamConnection
 from stoker_gateway.queue import Held
+from stoker_gateway.tokens import TAIL_BYTES, Usage, find_usage
 
 Refusal = Literal["full", "draining", "loading"]
 REFUSED_HEADER = names.REFUSED_HEADER.encode()
@@ -40,6 +41,8 @@ class Relay:
         "_early",
         "_held",
         "_reply",
+        "_tail",
+        "answered",
         "connection",
         "denied",
         "finished",
@@ -56,12 +59,15 @@ class Relay:
         self.connection = connection
         self._held = held
         self._early: list[bytes] | None = None
+        self._tail = b""
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.sent_at = time.monotonic()
         self.first_byte_at = 0.0
         self.is_sse = False
         self.lost = False
         self.over = False
+        self.answered = False
+        """The pod said 200."""
         self.denied = False
         """The pod did not accept the gateway's token."""
         self.refused: Refusal | None = None
@@ -71,6 +77,11 @@ class Relay:
         """The connection ended before the first byte."""
         return self.lost and not self.first_byte_at
 
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens that the answer says it took, if it does."""
+        return find_usage(self._tail)
+
     def on_head(self, status: int, headers: Headers) -> None:
         """Pass the head on, unless it is a refusal or the client has one already."""
         fields = dict(headers)
@@ -79,7 +90,7 @@ class Relay:
             self.refused = cast(Refusal, said) if said in ("full", "draining") else "loading"
             return
         self.first_byte_at = time.monotonic()
-        self.denied = status == 401
+        self.answered, self.denied = status == 200, status == 401
         if self.denied:
             return
         self.is_sse = fields.get(b"content-type", b"").startswith(EVENT_STREAM)
@@ -113,6 +124,7 @@ class Relay:
         """Pass it on; a client that does not keep up holds the pod's stream back."""
         if self.refused or self.denied:
             return
+        self._tail = (self._tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
         if self._early is not None:
             self._early.append(data)
             return

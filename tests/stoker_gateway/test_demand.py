@@ -14,9 +14,10 @@ from stoker_gateway import demand
 from stoker_gateway.demand import DemandPublisher, demand_line
 from stoker_gateway.lane import Bounds, Lane
 from stoker_gateway.target import Target
+from stoker_gateway.tokens import FIRST_BYTES_PER_TOKEN
 from support.fake_runtime import FakeRuntime
 from support.fake_watch import make_deployment
-from support.gateway import Gateway, running_gateway
+from support.gateway import Gateway, running_gateway, until
 
 
 class Recorder:
@@ -60,10 +61,17 @@ def next_line(stream: AsyncIterator[dict[str, Any]]) -> Any:
 
 def test_a_line_is_what_the_operator_parses() -> None:
     lane = make_lane()
-    lane.enter(1, now=10)
+    lane.enter(400, now=10)
     line = parse_line(demand_line(lane, now=12.5))
     assert line == Demand(
-        deployment="default/chat", queued=1, running=0, idle_s=0, arrivals=1, oldest_wait_s=2.5
+        deployment="default/chat",
+        queued=1,
+        running=0,
+        idle_s=0,
+        arrivals=1,
+        oldest_wait_s=2.5,
+        queued_tokens=100,
+        arrived_tokens=100,
     )
 
 
@@ -155,6 +163,22 @@ async def test_an_operator_sees_where_requests_run() -> None:
         assert line["pods"] == {"chat-7": 1}
         gate.set()
         await asking
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+async def test_an_operator_hears_of_tokens_as_answers_tell_them(stream: bool) -> None:
+    body = {"stream": stream, "stream_options": {"include_usage": True}}
+    async with running_gateway() as gateway, FakeRuntime(num_tokens=3) as runtime:
+        await gateway.add(runtime)
+        async with gateway.ask(body) as answer:
+            await answer.read()
+        [lane] = gateway.worker.fleet
+        await until(lambda: not lane.busy)
+        line = parse_line(demand_line(lane, 0))
+        assert isinstance(line, Demand)
+        assert line.completed_tokens == 3
+        assert line.arrived_tokens > 0
+        assert lane.tokens.bytes_per_token != FIRST_BYTES_PER_TOKEN
 
 
 async def test_an_operator_hears_announcements_live_and_when_it_comes_later() -> None:

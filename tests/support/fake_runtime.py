@@ -15,6 +15,8 @@ from aiohttp import web
 
 Behaviour = Literal["answer", "full", "draining", "loading", "close", "break", "error"]
 
+PROMPT_TOKENS = 7
+
 
 @dataclass
 class FakeRuntime:
@@ -93,10 +95,13 @@ class FakeRuntime:
             request.transport.abort()
             return web.Response()
         if body.get("stream"):
-            return await self._stream(request, broken=behaviour == "break")
+            asks_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+            return await self._stream(request, behaviour == "break", asks_usage)
         return web.json_response(_completion(self.num_tokens, request.path))
 
-    async def _stream(self, request: web.Request, broken: bool) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, broken: bool, asks_usage: bool
+    ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         for index in range(self.num_tokens):
@@ -105,9 +110,16 @@ class FakeRuntime:
                 assert request.transport
                 request.transport.abort()
             await asyncio.sleep(self.pause_s)
+        if asks_usage:
+            last = {"choices": [], "usage": _usage(self.num_tokens)}
+            await response.write(b"data: " + json.dumps(last).encode() + b"\n\n")
         await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
         return response
+
+
+def _usage(num_tokens: int) -> dict[str, int]:
+    return {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": num_tokens}
 
 
 def _chunk(index: int) -> dict[str, Any]:
@@ -121,4 +133,4 @@ def _completion(num_tokens: int, path: str) -> dict[str, Any]:
     choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant"}}
     choice["message"]["content"] = content
     head = {"id": "c", "object": "chat.completion", "created": 1, "model": "chat", "path": path}
-    return head | {"choices": [choice]}
+    return head | {"choices": [choice], "usage": _usage(num_tokens)}

@@ -35,6 +35,10 @@ class DemandSum:
     """When the sum changes by itself, because a report expires."""
     arrivals: int = 0
     """Requests since the workers started; falls when one leaves."""
+    queued_tokens: int = 0
+    arrived_tokens: int = 0
+    completed_tokens: int = 0
+    """The same in tokens: of held prompts, of all prompts, of all answers."""
 
 
 @dataclass(slots=True)
@@ -121,6 +125,9 @@ class DemandLedger:
             pods=dict(pods),
             changes_at=self._changes_at(reports, now),
             arrivals=sum(report.demand.arrivals for report in reports.values()),
+            queued_tokens=sum(report.demand.queued_tokens for report in reports.values()),
+            arrived_tokens=sum(report.demand.arrived_tokens for report in reports.values()),
+            completed_tokens=sum(report.demand.completed_tokens for report in reports.values()),
         )
 
     def _settle(self, key: str, reports: dict[Worker, _Report], now: float) -> None:

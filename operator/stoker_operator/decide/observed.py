@@ -71,17 +71,20 @@ class ObservedDemand:
     deaf: bool = False
     """Whether no gateway has been heard for longer than a reconnection takes."""
     queued: int = 0
+    queued_tokens: int = 0
+    """Prompt tokens of those, as the gateways estimate them from bytes."""
     running: int = 0
     """Requests on pods that are not terminating."""
     active_at: float = 0.0
     """When a request last came or ended, or since when nothing was seen of any."""
     oldest_wait_s: float = 0.0
+    """How long the request that is held longest has waited."""
     arrivals: int = 0
     """Requests that ever came, as the gateways count: only its growth means anything."""
     arrived_tokens: int = 0
-    """Prompt tokens that ever came; stays 0 where nobody counts them."""
+    """Prompt tokens that ever came, an estimate: only its growth means anything."""
     completed_tokens: int = 0
-    """Tokens ever made for requests that ended; stays 0 where nobody counts them."""
+    """Tokens ever made for requests that ended; 0 until the first answer that tells its usage."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from stoker_api import names
 from stoker_api.conditions import Reason
 from stoker_api.v1alpha1 import LLMDeployment
+from stoker_operator.build.frame import PodSettings
 from stoker_operator.build.metadata import derive_template_hash
-from stoker_operator.build.pod import PodOrder, PodSettings, build_pod
+from stoker_operator.build.pod import PodOrder, build_pod
 from stoker_operator.cluster.client import Cluster
 from stoker_operator.cluster.kinds import Manifest, key_of
 from stoker_operator.cluster.ledger import DemandLedger, DemandSum
@@ -119,7 +120,7 @@ class DeploymentReconciler:
     ) -> float | None:
         heard_at = self._asked_at.pop(deployment.key, None)
         demand = self._world.ledger.total(deployment.key, now)
-        observed = self._observe(deployment, template, demand)
+        observed = self._observe(deployment, template, demand, now)
         memory = self._memory(deployment, observed)
         memory.failures = derive_failures(memory.failures, observed, now)
         source = deployment.spec.model.source
@@ -137,12 +138,14 @@ class DeploymentReconciler:
             DEMAND_TO_POD_SECONDS.observe(time.monotonic() - heard_at)
         nudge_at = await self._attend_pods(deployment, memory, now)
         await self._world.children.apply_services(deployment, now)
-        seen = self._observe(deployment, template, demand)
+        seen = self._observe(deployment, template, demand, now)
         refresh_at = await self._reporter.report(deployment, seen, decision, memory, now)
         instants = (decision.wake_at, plan.wake_at, demand.changes_at, refresh_at, nudge_at)
         return min((at for at in (*instants, _retry_at(memory, now)) if at), default=None)
 
-    def _observe(self, deployment: LLMDeployment, template: str, demand: DemandSum) -> Observed:
+    def _observe(
+        self, deployment: LLMDeployment, template: str, demand: DemandSum, now: float
+    ) -> Observed:
         snapshot = self._world.snapshot
         pods = tuple(
             observe_pod(
@@ -159,7 +162,7 @@ class DeploymentReconciler:
             pods=pods,
             problem=derive_problem(deployment, snapshot.claims(deployment.metadata.namespace)),
         )
-        return replace(observed, demand=_observed_demand(demand, observed))
+        return replace(observed, demand=_observed_demand(demand, observed, now))
 
     def _memory(self, deployment: LLMDeployment, observed: Observed) -> Memory:
         memory = self._memories.get(deployment.key)
@@ -243,16 +246,20 @@ class DeploymentReconciler:
             COLD_START_SECONDS.labels(phase, cold_start.path).observe(seconds)
 
 
-def _observed_demand(demand: DemandSum, observed: Observed) -> ObservedDemand:
+def _observed_demand(demand: DemandSum, observed: Observed, now: float) -> ObservedDemand:
     """Requests that still run on pods on their way out need no replica."""
     unplaced = max(0, demand.running - sum(demand.pods.values()))
     return ObservedDemand(
         known=demand.known,
         deaf=demand.deaf,
         queued=demand.queued,
+        queued_tokens=demand.queued_tokens,
         running=unplaced + sum(pod.running for pod in observed.live),
         active_at=demand.active_at,
+        oldest_wait_s=max(0.0, now - demand.oldest_at) if demand.oldest_at else 0.0,
         arrivals=demand.arrivals,
+        arrived_tokens=demand.arrived_tokens,
+        completed_tokens=demand.completed_tokens,
     )
 
 

@@ -39,6 +39,16 @@ def test_sums_over_workers() -> None:
     assert total.active_at == 101
 
 
+def test_tokens_are_summed_too() -> None:
+    ledger = _ledger(ONE, TWO)
+    counts = {"queued_tokens": 10, "arrived_tokens": 200, "completed_tokens": 30}
+    ledger.record(ONE, _demand(1, **counts), 100)
+    ledger.record(TWO, _demand(1, **counts), 100)
+    total = _total(ledger, 101)
+    assert total.queued_tokens == 20
+    assert (total.arrived_tokens, total.completed_tokens) == (400, 60)
+
+
 def test_a_report_replaces_the_one_before() -> None:
     ledger = _ledger(ONE, TWO)
     ledger.record(ONE, _demand(5), 100)
