@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stoker_api.wake import estimate_remaining_s
 from stoker_gateway import errors
 from stoker_gateway.errors import ApiError
 from stoker_gateway.queue import Held, HoldQueue
 from stoker_gateway.routing import Pod, Routes
 from stoker_gateway.target import Target
 from stoker_gateway.tokens import TokenCount
+
+RETRY_SHARE = 0.75
+"""Part of the wakes that are over when a client is told to come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,6 @@ class Lane:
         self.tokens = TokenCount()
         self.active_at = now
         """When a request last came or ended."""
-        self.waking_since = now
-        """When the first of the requests that wait now found nothing ready."""
 
     @property
     def busy(self) -> bool:
@@ -56,8 +58,6 @@ class Lane:
             self._start(held, pod)
             return held
         self._check_may_wait(num_bytes, now)
-        if not len(self.queue):
-            self.waking_since = now
         self.queue.push(held, now)
         return held
 
@@ -96,8 +96,6 @@ class Lane:
     def put_back(self, held: Held, now: float) -> None:
         """The pod did not take it: wait again, at the head."""
         self._stop(held)
-        if not len(self.queue):
-            self.waking_since = now
         self.queue.put_back(held, now)
 
     def leave(self, held: Held, now: float) -> None:
@@ -158,14 +156,14 @@ class Lane:
     def retry_after_s(self, now: float) -> float:
         """When trying again is worth it: the rest of the wake, or a moment when pods are ready.
 
-        A wake of 8 s that began 3 s ago: 5 s. One that began 12 s ago and is late: half as much
-        again, 6 s, so that clients ask less often the longer it takes.
+        By then three of four wakes that lasted as long as this one were over. It began with the
+        oldest of those who wait or, when they have given up, with the pod that still starts.
         """
         if self.routes.num_routed:
             return 1.0
-        elapsed_s = now - self.waking_since if len(self.queue) else 0.0
-        remaining_s = self.target.cold_start_s - elapsed_s
-        return remaining_s if remaining_s > 0 else elapsed_s / 2
+        target = self.target
+        elapsed_s = max(self.queue.oldest_wait_s(now), self.routes.oldest_start_s(now))
+        return estimate_remaining_s(target.wakes_s, target.cold_start_s, elapsed_s, RETRY_SHARE)
 
     def idle_s(self, now: float) -> float:
         """Seconds since a request last came or ended; 0 while any waits or runs."""

@@ -123,6 +123,11 @@ class Routes:
         paused = [pod.paused_until for pod in self if pod.routed and pod.paused_until > now]
         return min(paused, default=None)
 
+    def oldest_start_s(self, now: float) -> float:
+        """For how long the pod that has been starting longest is known; 0 when none starts."""
+        starting = (pod for pod in self if not (pod.slots or pod.leaving or pod.failure))
+        return max((now - pod.started_at for pod in starting), default=0.0)
+
     @property
     def failure(self) -> tuple[str, str] | None:
         """Why this deployment cannot be served: every pod that could come failed for good."""

@@ -13,9 +13,13 @@ from pydantic import ValidationError
 
 from stoker_api.conditions import Condition, ConditionType, Reason
 from stoker_api.v1alpha1 import LLMDeployment
+from stoker_api.wake import order_totals
 
 DEFAULT_HOLD_S = 120.0
 DEFAULT_COLD_START_S = 30.0
+HOLD_WAKES = 2.0
+"""Slowest wakes for which requests of a fixed size, which has no `coldStartTimeout`, are held."""
+LONGEST_HOLD_S = 3600.0
 
 
 REFUSING = frozenset({Reason.INVALID_SPEC, Reason.FIELD_UNSUPPORTED, Reason.SOURCE_UNSUPPORTED})
@@ -38,9 +42,11 @@ class Target:
     created_at: int = 0
     """Unix seconds."""
     hold_s: float = DEFAULT_HOLD_S
-    """`coldStartTimeout`."""
+    """`coldStartTimeout`; of a fixed size, two minutes or twice its slowest wake."""
     cold_start_s: float = DEFAULT_COLD_START_S
-    """What a wake is taken to last."""
+    """What a wake is taken to last, before one was measured."""
+    wakes_s: tuple[tuple[float, ...], ...] = ()
+    """What wakes took: of the likeliest path, then of slower ones."""
     refusal: str = ""
     """Why every request is refused; waiting would not help."""
     doom: str = ""
@@ -66,14 +72,15 @@ def read_target(document: bytes, key: str) -> Target:
 
 
 def _target(deployment: LLMDeployment) -> Target:
-    policy = deployment.spec.autoscaling
+    wakes_s = order_totals(deployment.status)
     return Target(
         namespace=deployment.metadata.namespace,
         name=deployment.metadata.name,
         served_name=deployment.served_name,
         created_at=_unix(deployment.metadata.creation_timestamp),
-        hold_s=policy.cold_start_timeout_s if policy else DEFAULT_HOLD_S,
+        hold_s=_hold_s(deployment, wakes_s),
         cold_start_s=_cold_start_s(deployment),
+        wakes_s=wakes_s,
         refusal=_refusal(deployment),
         doom=_first(_false(deployment), DOOMING),
         cause=_cause(deployment),
@@ -84,11 +91,17 @@ def _unix(timestamp: str) -> int:
     return int(datetime.fromisoformat(timestamp).timestamp()) if timestamp else 0
 
 
+def _hold_s(deployment: LLMDeployment, wakes_s: tuple[tuple[float, ...], ...]) -> float:
+    policy = deployment.spec.autoscaling
+    if policy is not None:
+        return policy.cold_start_timeout_s
+    slowest_s = max((total for path in wakes_s for total in path), default=0.0)
+    return min(max(DEFAULT_HOLD_S, HOLD_WAKES * slowest_s), LONGEST_HOLD_S)
+
+
 def _cold_start_s(deployment: LLMDeployment) -> float:
-    status = deployment.status
-    believed = status.scaling.inputs.cold_start_seconds if status.scaling else None
-    measured = status.last_cold_start.total if status.last_cold_start else None
-    return believed or measured or DEFAULT_COLD_START_S
+    scaling = deployment.status.scaling
+    return (scaling and scaling.inputs.cold_start_seconds) or DEFAULT_COLD_START_S
 
 
 def _refusal(deployment: LLMDeployment) -> str:

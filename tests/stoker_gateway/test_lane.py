@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -177,6 +180,34 @@ def test_retry_after_follows_the_measured_cold_start(now: float, retry_s: float)
     lane = make_lane()
     lane.enter(1, now=0)
     assert lane.retry_after_s(now) == retry_s
+
+
+def test_retry_after_is_when_three_of_four_such_wakes_were_over() -> None:
+    lane = make_lane(target=replace(TARGET, wakes_s=((4.0, 5.0, 8.0, 12.0),)))
+    lane.enter(1, now=0)
+    assert lane.retry_after_s(now=0) == 9
+    assert lane.retry_after_s(now=6) == 5
+
+
+def test_a_wake_goes_on_when_its_clients_have_given_up() -> None:
+    lane = make_lane()
+    held = lane.enter(1, now=0)
+    lane.routes.add("a", now=0.5)
+    lane.leave(held, now=2)
+    assert lane.retry_after_s(now=4.5) == 4
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"leaving": True}, {"failure": ("EngineCrashed", "")}, {"slots": 4}],
+    ids=["leaves", "failed", "has served"],
+)
+def test_only_a_pod_on_its_way_tells_when_a_wake_began(facts: dict[str, Any]) -> None:
+    lane = make_lane()
+    pod = lane.routes.add("a", now=0)
+    for name, value in facts.items():
+        setattr(pod, name, value)
+    assert lane.retry_after_s(now=5) == 8
 
 
 def test_retry_after_is_short_when_pods_are_ready() -> None:

@@ -35,19 +35,28 @@ def test_reads_served_name_and_patience() -> None:
     assert (target.served_name, target.hold_s) == ("llama", 90)
 
 
-def test_a_fixed_size_is_held_for_as_long_as_the_default() -> None:
-    assert read(spec={"replicas": 2}).hold_s == 120
+@pytest.mark.parametrize(
+    ("totals", "hold_s"), [([], 120), ([5.0, 8.0], 120), ([80.0, 90.0], 180), ([1e5], 3600)]
+)
+def test_a_fixed_size_is_held_for_two_minutes_or_twice_its_slowest_wake(
+    totals: list[float], hold_s: float
+) -> None:
+    status = {"coldStarts": [{"path": "fresh", "totals": totals}]}
+    assert read(spec={"replicas": 2}, status=status).hold_s == hold_s
+
+
+def test_what_wakes_took_is_read_from_the_status() -> None:
+    records = [{"path": "fresh", "totals": [8, 9]}, {"path": "warm", "totals": [2]}]
+    status = {"coldStarts": records, "lastColdStart": {"path": "warm", "total": 2}}
+    assert read(status=status).wakes_s == ((2,), (8, 9))
 
 
 @pytest.mark.parametrize(
     ("status", "seconds"),
     [
         pytest.param({}, 30, id="nothing known"),
-        pytest.param({"lastColdStart": {"total": 7.5}}, 7.5, id="the last wake"),
         pytest.param(
-            {"scaling": {"inputs": {"coldStartSeconds": 4}}, "lastColdStart": {"total": 7.5}},
-            4,
-            id="what the operator believes",
+            {"scaling": {"inputs": {"coldStartSeconds": 4}}}, 4, id="what the operator believes"
         ),
     ],
 )

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from stoker_api.quantile import pick_quantile
+
 CUT = "cut by Ctrl-C"
 """The error of a request that ran when the measurement was interrupted."""
 
@@ -189,18 +191,6 @@ def _distribute(samples: Sequence[Sample]) -> dict[str, Distribution]:
 def describe(values: Sequence[float]) -> Distribution:
     """The distribution of at least one value."""
     ordered = sorted(values)
-    p50, p90, p99 = (pick_percentile(ordered, share) for share in (0.5, 0.9, 0.99))
+    p50, p90, p99 = (pick_quantile(ordered, share) for share in (0.5, 0.9, 0.99))
     mean = sum(ordered) / len(ordered)
     return Distribution(len(ordered), mean, p50, p90, p99, ordered[-1])
-
-
-def pick_percentile(ordered: Sequence[float], share: float) -> float:
-    """The percentile of sorted values, 0 ≤ share ≤ 1, between neighbours on a straight line.
-
-    Type 7 of Hyndman and Fan (1996), which numpy takes too. Example: the 0.9 of [1, 2, 3] lies at
-    place 0.9 · 2 = 1.8, that is 2.8.
-    """
-    place = share * (len(ordered) - 1)
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)

@@ -8,19 +8,18 @@ and hold deadlines from the estimates.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from stoker_api.quantile import pick_quantile
 from stoker_api.status import ColdStart, ColdStartPhases, ColdStartRecord
+from stoker_api.wake import PATHS
 
 PHASES = ("decided", "scheduled", "image", "container", "imports", "weights", "firstToken")
 """In the order in which they end."""
 REMEMBERED = 15
 """Wakes of each path that the estimate looks back on."""
-PATHS = ("fresh", "warm", "resident")
-"""From the slowest to the quickest."""
 SPEEDUP = {"fresh": 1.0, "warm": 0.25, "resident": 1 / 16}
 """What a path is taken to cost, in fresh wakes, before it was measured (budget: 8, 2, 0.5 s)."""
 
@@ -59,21 +58,9 @@ def estimate_cold_start_s(
     """
     measured = history.of(path)
     if measured:
-        return _quantile(measured, quantile)
+        return pick_quantile(measured, quantile)
     fresh = history.totals_s
-    return SPEEDUP[path] * (_quantile(fresh, quantile) if fresh else guess_cold_start_s(model))
-
-
-def estimate_remaining_s(history: ColdStartHistory, model: str, elapsed_s: float) -> float:
-    """Seconds that a wake in progress will still take: the median of those that took longer.
-
-    Past all that was measured the rest is taken as long as a tenth of what has passed.
-    """
-    longer = [total for total in history.totals_s if total > elapsed_s]
-    if longer:
-        return _quantile(longer, 0.5) - elapsed_s
-    estimate = estimate_cold_start_s(history, model)
-    return estimate - elapsed_s if elapsed_s < estimate else elapsed_s / 10
+    return SPEEDUP[path] * (pick_quantile(fresh, quantile) if fresh else guess_cold_start_s(model))
 
 
 def record_cold_starts(history: ColdStartHistory) -> list[ColdStartRecord]:
@@ -82,8 +69,8 @@ def record_cold_starts(history: ColdStartHistory) -> list[ColdStartRecord]:
         ColdStartRecord(
             path=path,
             count=len(history.of(path)),
-            median=round(_quantile(history.of(path), 0.5), 3),
-            p90=round(_quantile(history.of(path), 0.9), 3),
+            median=round(pick_quantile(history.of(path), 0.5), 3),
+            p90=round(pick_quantile(history.of(path), 0.9), 3),
             totals=[round(total, 3) for total in history.of(path)],
         )
         for path in PATHS
@@ -129,14 +116,6 @@ def derive_cold_start(asked_at: float, instants: Mapping[str, float]) -> ColdSta
     return ColdStart(
         path="fresh", total=round(last - asked_at, 3), phases=ColdStartPhases(**_snake(phases))
     )
-
-
-def _quantile(values: Iterable[float], share: float) -> float:
-    """Between order statistics, linearly."""
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    low, high = math.floor(place), math.ceil(place)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
 def _snake(phases: Mapping[str, float]) -> dict[str, float]:

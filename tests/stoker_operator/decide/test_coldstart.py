@@ -9,7 +9,6 @@ from stoker_operator.decide.coldstart import (
     ColdStartHistory,
     derive_cold_start,
     estimate_cold_start_s,
-    estimate_remaining_s,
     recall_cold_starts,
     record_cold_starts,
 )
@@ -88,20 +87,6 @@ def test_quantiles_lie_between_what_was_measured() -> None:
     history = ColdStartHistory((10.0, 20.0, 30.0))
     assert estimate_cold_start_s(history, "x", quantile=0.9) == pytest.approx(28.0)
     assert estimate_cold_start_s(history, "x", quantile=0.0) == 10.0
-
-
-@pytest.mark.parametrize(
-    ("elapsed_s", "remaining_s"), [(0, 20), (15, 10), (25, 5), (60, 6)], ids=str
-)
-def test_what_remains_of_a_wake_is_what_those_took_that_lasted_longer(
-    elapsed_s: float, remaining_s: float
-) -> None:
-    history = ColdStartHistory((10.0, 20.0, 30.0))
-    assert estimate_remaining_s(history, "x", elapsed_s) == remaining_s
-
-
-def test_a_first_wake_counts_down_its_guess() -> None:
-    assert estimate_remaining_s(ColdStartHistory(), "llama-8b", 5) == 20
 
 
 def test_the_status_keeps_the_history_over_a_restart() -> None:
