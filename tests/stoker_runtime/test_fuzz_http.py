@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.runtime_server import Answer, RuntimeServer, run_tiny_chat, wait_until
+from support import raw_http
+from support.raw_http import Answer, CutShort, parse
+from support.runtime_server import RuntimeServer, run_tiny_chat, wait_until
 
 GOOD = {
     "model": "tiny",
@@ -61,55 +62,20 @@ def chat(body: object, *headers: str) -> bytes:
 
 
 def exchange(server: RuntimeServer, *parts: bytes) -> list[Answer]:
-    """Send, say that no more comes, and read all answers."""
-    received = b""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as sock:
-        with suppress(ConnectionError):  # it may refuse before everything is sent
-            for part in parts:
-                sock.sendall(part)
-            sock.shutdown(socket.SHUT_WR)
-        with suppress(ConnectionError):
-            while part := sock.recv(1 << 16):
-                received += part
-    return parse(received)
+    """Send, say that no more comes, and read all answers; a stream is cut when its reader goes."""
+    received = raw_http.exchange(server.port, parts)
+    try:
+        return judged(parse(received))
+    except CutShort:
+        assert b"text/event-stream" in received
+        return []
 
 
-def parse(data: bytes) -> list[Answer]:
-    """Answers one after the other; asserts that each is HTTP, and refusals are OpenAI's."""
-    answers = []
-    while data:
-        head, end, data = data.partition(b"\r\n\r\n")
-        assert end, f"a head that does not end: {head[:200]!r}"
-        status_line, *lines = head.decode("latin-1").split("\r\n")
-        version, status, _ = status_line.split(" ", 2)
-        assert version == "HTTP/1.1"
-        assert all(": " in line for line in lines), lines
-        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-        body, data = take_body(headers, data, status)
-        answer = Answer(int(status), headers, body)
-        if answer.status >= 400:
-            assert answer.error["message"]
-        answers.append(answer)
+def judged(answers: list[Answer]) -> list[Answer]:
+    """Refusals have OpenAI's error body."""
+    for answer in answers:
+        assert answer.status < 400 or answer.error["message"]
     return answers
-
-
-def take_body(headers: dict[str, str], data: bytes, status: str) -> tuple[bytes, bytes]:
-    """The body, and what follows it."""
-    if status.startswith("1"):
-        return b"", data
-    if headers.get("transfer-encoding") != "chunked":
-        length = int(headers["content-length"])
-        assert len(data) >= length, "a body that does not end"
-        return data[:length], data[length:]
-    body = b""
-    while data:  # a stream may be cut when its reader goes
-        size, _, data = data.partition(b"\r\n")
-        count = int(size, 16)
-        body, end, data = body + data[:count], data[count : count + 2], data[count + 2 :]
-        assert end in (b"\r\n", b"")
-        if not count:
-            break
-    return body, data
 
 
 @fuzz
@@ -170,7 +136,7 @@ def test_pipelined_requests_are_answered_in_order(server: RuntimeServer) -> None
         received = b""
         while part := sock.recv(1 << 16):
             received += part
-    answers = parse(received)
+    answers = judged(parse(received))
     assert [answer.status for answer in answers] == [200, 404, 200, 200]
     assert answers[2].body.endswith(b"data: [DONE]\n\n")
 
@@ -237,7 +203,7 @@ def test_messages_of_any_shape(server: RuntimeServer, values: list[Any], key: st
 
 def exchange_whole(server: RuntimeServer, request: bytes) -> list[Answer]:
     """Without a word that no more comes, which would end the answer."""
-    return parse(server.raw(request, seconds=60))
+    return judged(parse(server.raw(request, seconds=60)))
 
 
 def judge(answers: list[Answer]) -> None:

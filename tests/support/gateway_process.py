@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import IO
 
 import aiohttp
 import uvloop
@@ -62,6 +63,7 @@ class GatewayProcess:
 
     def __init__(self, process: asyncio.subprocess.Process, port: int, internal: int) -> None:
         self.process = process
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.internal = [f"http://127.0.0.1:{internal + index}" for index in range(2)]
 
@@ -83,14 +85,16 @@ async def _ready(session: aiohttp.ClientSession, url: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def gateway_process(**settings: object) -> AsyncIterator[GatewayProcess]:
-    """A gateway of two workers in processes of its own."""
+async def gateway_process(
+    log: IO[bytes] | None = None, **settings: object
+) -> AsyncIterator[GatewayProcess]:
+    """A gateway of two workers in processes of its own, which logs here or into a file."""
     port, internal = free_ports(1), free_ports(2)
     values = {"host": "127.0.0.1", "port": port, "internal_port": internal, "workers": 2}
     environ = {f"STOKER_{key.upper()}": str(value) for key, value in (values | settings).items()}
     environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "support.gateway_process", env=os.environ | environ
+        sys.executable, "-m", "support.gateway_process", env=os.environ | environ, stderr=log
     )
     gateway = GatewayProcess(process, port, internal)
     try:

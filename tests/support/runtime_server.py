@@ -23,31 +23,11 @@ from typing import Any
 import openai
 
 import support.fake_engine as fake_engine
+from support.raw_http import Answer
 
 ROOT = Path(__file__).parents[2]
 TINY_CHAT = ROOT / "models/tiny-chat"
 MODEL = "tiny"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A whole answer."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        """The body."""
-        return json.loads(self.body)
-
-    @property
-    def error(self) -> dict[str, Any]:
-        """The body's error, which must have OpenAI's keys and no others."""
-        assert set(self.json) == {"error"}, self.body
-        assert set(self.json["error"]) == {"message", "type", "param", "code"}
-        return dict(self.json["error"])
 
 
 @dataclass

@@ -52,9 +52,14 @@ def product() -> Iterator[Module]:
     return (module for module in modules() if module.path.startswith(PRODUCT))
 
 
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Child nodes in which further statements may stand: all but expressions."""
+    return (child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr))
+
+
 def functions(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, FunctionNode]]:
     """Every function with its dotted name, methods and inner functions included."""
-    for child in ast.iter_child_nodes(node):
+    for child in statements(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             yield f"{prefix}{child.name}", child
         inner = f"{prefix}{child.name}." if hasattr(child, "name") else prefix
@@ -87,7 +92,7 @@ BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.Match)
 def depth(node: ast.AST) -> int:
     """How deep choices and loops are nested; `elif` is no deeper, inner functions count anew."""
     deepest = 0
-    for child in ast.iter_child_nodes(node):
+    for child in statements(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             continue
         is_elif = isinstance(node, ast.If) and isinstance(child, ast.If) and child in node.orelse
@@ -102,7 +107,7 @@ def is_public(name: str) -> bool:
 
 def undocumented(node: ast.AST, prefix: str = "") -> Iterator[str]:
     """Public classes, functions and methods without a docstring; `forward` is its class's."""
-    for child in ast.iter_child_nodes(node):
+    for child in statements(node):
         if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             continue
         if is_public(child.name) and child.name != "forward" and not ast.get_docstring(child):
@@ -111,12 +116,16 @@ def undocumented(node: ast.AST, prefix: str = "") -> Iterator[str]:
             yield from undocumented(child, f"{prefix}{child.name}.")
 
 
-def imported(tree: ast.Module) -> set[str]:
+@cache
+def imported(tree: ast.Module) -> frozenset[str]:
     """Top-level names of everything a module imports, wherever in it."""
     names: set[str] = set()
-    for node in ast.walk(tree):
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        waiting += statements(node)
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.partition(".")[0])
-    return names
+    return frozenset(names)
