@@ -87,4 +87,4 @@ def build_engine(recipe: Recipe, model: Decoder) -> tuple[Engine, Loaded]:
 
 def model_bytes(model: Decoder) -> int:
     """Memory of the storage that the weights are views of."""
-    return model.embed.untyped_storage().nbytes()
+    return model.embed.held.untyped_storage().nbytes()

@@ -36,11 +36,12 @@ from stoker_runtime.engine.loading import Recipe, prepare
 from stoker_runtime.engine.machine import observe_machine
 from stoker_runtime.engine.runner import Runner
 from stoker_runtime.errors import ConfigInvalid
+from stoker_runtime.kernels.embedding import DenseEmbedding
 from stoker_runtime.kernels.linear import DenseLinear, Linear
 from stoker_runtime.model.decoder import build_decoder
 from stoker_runtime.model.layout import Fused
 from stoker_runtime.model.reader import BlobReader
-from stoker_runtime.model.storage import BIAS, WEIGHT, is_product
+from stoker_runtime.model.storage import BIAS, EMBED, WEIGHT, is_product
 from stoker_runtime.model.weights import Weights, build_tensors, stored_tensor
 from stoker_runtime.quant.gptq import Codes, round_gptq, round_nearest
 from stoker_runtime.quant.pack import WORD_BITS, Scheme, describe, pack_product
@@ -204,12 +205,16 @@ class Compression:
         }
         return products | {"head": DenseLinear(tensors.get("head", tensors["embed"]))}
 
+    def _weights(self, linears: Mapping[str, Linear]) -> Weights:
+        embed = self._tensors[EMBED]
+        return Weights(self._tensors, DenseEmbedding(embed, embed.dtype), linears)
+
     def _build_engine(self, linears: Mapping[str, Linear]) -> Engine:
-        model = build_decoder(self._recipe.spec, Weights(self._tensors, linears))
+        model = build_decoder(self._recipe.spec, self._weights(linears))
         return build_engine(self._recipe, model)[0]
 
     def _build_runner(self, linears: Mapping[str, Linear]) -> Runner:
-        model = build_decoder(self._recipe.spec, Weights(self._tensors, linears))
+        model = build_decoder(self._recipe.spec, self._weights(linears))
         return Runner(model, 2 * ROW_TOKENS // BLOCK_TOKENS, BLOCK_TOKENS)
 
 
@@ -223,7 +228,7 @@ def _prepare(source: Path) -> Recipe:
         block_size=BLOCK_TOKENS,
         max_batched_tokens=ROW_TOKENS,
     )
-    return prepare(config, observe_machine())
+    return prepare(config, observe_machine(), packs=False)
 
 
 def _read_tensors(recipe: Recipe, blob: mmap.mmap) -> dict[str, torch.Tensor]:

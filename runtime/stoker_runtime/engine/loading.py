@@ -17,7 +17,7 @@ from stoker_runtime.model.checkpoint import check_tensors, read_headers
 from stoker_runtime.model.layout import Fused, ignored_names, plan_layout
 from stoker_runtime.model.reader import Placed, place_tensors
 from stoker_runtime.model.spec import ITEM_BYTES, Dtype, ModelSpec, read_spec
-from stoker_runtime.model.storage import is_product, plan_storage
+from stoker_runtime.model.storage import is_product, pick_products, plan_storage
 from stoker_runtime.quant.layout import IGNORED
 from stoker_runtime.quant.spec import Target
 
@@ -69,34 +69,38 @@ class Recipe:
     def plan_memory(self, available_bytes: int) -> MemoryPlan:
         """Sizes of cache and sequences; raises `OutOfMemory`."""
         return plan_memory(
-            self.spec, self.config, self.cache_dtype, self._weight_bytes(), available_bytes
+            self.spec, self.config, self.cache_dtype, self.weight_bytes(), available_bytes
         )
 
-    def _weight_bytes(self) -> int:
-        """As stored, and once more if they are converted.
+    def weight_bytes(self) -> int:
+        """As stored, and once more what is converted.
 
         Products that are unpacked or rounded replace their bytes one after the other, so that the
-        larger of the two counts.
+        larger of the two counts. Panels and what is only looked up stay as they are.
         """
         products = [fused for fused in self.layout if is_product(fused)] if self.is_rounded else []
         names = {part.name.removesuffix(".weight") for fused in products for part in fused.parts}
         of_products = {name for name in self.placed if name.rpartition(".")[0] in names}
         replaced = sum(self.placed[name].tensor.num_bytes for name in of_products)
         made = sum(_rounded_bytes(part.shape) for fused in products for part in fused.parts)
-        stored = [one.tensor for name, one in self.placed.items() if name not in of_products]
-        num_bytes = sum(tensor.num_bytes for tensor in stored) + max(replaced, made)
+        others = [one for name, one in self.placed.items() if name not in of_products]
+        num_bytes = sum(one.tensor.num_bytes for one in others) + max(replaced, made)
         if self.quantize_to:
-            num_bytes += _rounded_bytes((self.spec.vocab_size, self.spec.hidden_size))  # the head
-        changed = [tensor for tensor in stored if tensor.torch_dtype != self.dtype]
-        added = sum(
-            tensor.num_bytes * ITEM_BYTES[self.dtype] // ITEM_BYTES[tensor.torch_dtype]
-            for tensor in changed
+            return num_bytes + _rounded_bytes((self.spec.vocab_size, self.spec.hidden_size))
+        embed = self.placed[self.layout[0].parts[0].name]
+        return num_bytes + sum(
+            math.prod(one.tensor.shape) * ITEM_BYTES[self.dtype]
+            for one in others
+            if one.panels is None and one.tensor.torch_dtype != self.dtype
+            if one is not embed or self.spec.tied_embeddings
         )
-        return num_bytes + added
 
 
-def prepare(config: Config, machine: Machine) -> Recipe:
-    """Read and check everything but the weights themselves."""
+def prepare(config: Config, machine: Machine, *, packs: bool = True) -> Recipe:
+    """Read and check everything but the weights themselves.
+
+    packs: products are read into panels where the native library will multiply them.
+    """
     spec = read_spec(config.model).stretch_to(config.max_model_len)
     _check_quantization(config, spec)
     stored = read_headers(config.model)
@@ -106,14 +110,19 @@ def prepare(config: Config, machine: Machine) -> Recipe:
     check_tensors(stored, wanted, (*ignored_names(spec), *ignored))
     device = _pick_device(config, machine)
     checkpoint_dtype = stored[layout[0].parts[0].name].torch_dtype
+    dtype = pick_dtype(config, device, checkpoint_dtype, has_bf16=machine.has_bf16)
+    # torch has quick products of its own for networks in bfloat16
+    is_native = packs and device == "cpu" and dtype == "float32"
+    rounds = config.quantization in ("int8", "int4")
+    in_panels = pick_products(layout, wanted) if is_native and not rounds else frozenset()
     recipe = Recipe(
         config=config,
         machine=machine,
         spec=spec,
         layout=layout,
-        placed=place_tensors(wanted, stored),
+        placed=place_tensors(wanted, stored, in_panels),
         device=device,
-        dtype=pick_dtype(config, device, checkpoint_dtype, has_bf16=machine.has_bf16),
+        dtype=dtype,
     )
     if device == "cpu":
         recipe.plan_memory(machine.available_bytes)

@@ -18,7 +18,7 @@ from stoker_runtime.config import Config
 from stoker_runtime.engine.loading import Recipe, prepare
 from stoker_runtime.engine.machine import Machine
 from stoker_runtime.errors import OutOfMemory
-from stoker_runtime.model.reader import BlobReader, Placed
+from stoker_runtime.model.reader import BlobReader, Placed, turn_to
 from stoker_runtime.wire import Resident
 
 log = logging.getLogger(__name__)
@@ -62,14 +62,16 @@ class Residents:
     def claim(self, recipe: Recipe) -> mmap.mmap | None:
         """The bytes of a recipe, if they are here and are still what the files hold.
 
-        Bytes that lie elsewhere than this recipe wants them, or whose files have changed, are of no
-        use to anybody and are let go.
+        They are turned to lie as this recipe wants its products. Bytes in other places, or whose
+        files have changed, are of no use to anybody and are let go.
         """
         folder = recipe.config.model
         held = self._held.get(folder)
         if held is None:
             return None
-        if held.placed == recipe.placed and held.stamp == _stamp(recipe.placed.values()):
+        is_current = held.stamp == _stamp(recipe.placed.values())
+        if is_current and turn_to(held.blob, held.placed, recipe.placed):
+            self._held[folder] = replace(held, placed=recipe.placed)
             return held.blob
         log.warning("%s is not what was preloaded; it is read again", folder)
         del self._held[folder]

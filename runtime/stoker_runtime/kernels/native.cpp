@@ -312,6 +312,7 @@ int stoker_turn(void* data, int panels, int units, int back) {
   if (scratch == nullptr) return 0;
   for (int panel = 0; panel < panels; ++panel)
     turn_panel(static_cast<int32_t*>(data) + panel * size, scratch, back ? units : PANEL, back ? PANEL : units);
+  explicit_bzero(scratch, sizeof(int32_t) * size);  // nothing of a model is left lying about
   free(scratch);
   return 1;
 }

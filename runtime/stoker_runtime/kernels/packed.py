@@ -75,6 +75,13 @@ def pack_linear(linear: Linear) -> Linear:
             return linear
 
 
+def adopt_panels(
+    units: torch.Tensor, dtype: torch.dtype, bias: torch.Tensor | None = None
+) -> PackedLinear:
+    """The product of a weight that lies in panels already: [panels, units, 16] int32 of `dtype`."""
+    return _adopt(_DENSE[dtype], units, bias)
+
+
 def _is_even(weight: torch.Tensor) -> bool:
     return weight.device.type == "cpu" and weight.shape[1] * weight.itemsize % 4 == 0
 
@@ -100,11 +107,24 @@ def _pack(
 ) -> PackedLinear:
     library = find_library()
     assert library is not None, "`pack_linear` packs nothing without the library"
-    units = library.pack(rows)
+    packed = _adopt(kind, library.pack(rows), bias, scales, shifts)
+    packed.weight.rows = rows.shape[0]
+    return packed
+
+
+def _adopt(
+    kind: _Kind,
+    units: torch.Tensor,
+    bias: torch.Tensor | None,
+    scales: torch.Tensor | None = None,
+    shifts: torch.Tensor | None = None,
+) -> PackedLinear:
+    library = find_library()
+    assert library is not None, "panels are made by the library"
     num_cols = units.shape[1] << kind
     held = (units, _panels(scales), _panels(shifts), bias if bias is None else bias.float())
     pointers = (0 if one is None else one.data_ptr() for one in held)
-    weight = NativeWeight(kind, rows.shape[0], num_cols, num_cols, *pointers)
+    weight = NativeWeight(kind, len(units) * PANEL, num_cols, num_cols, *pointers)
     return PackedLinear(library, weight, held)
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
 
 from stoker_runtime.kernels import reference
+from stoker_runtime.kernels.embedding import Embedding
 from stoker_runtime.kernels.linear import Linear
 from stoker_runtime.kernels.ops import AttentionPlan, Ops
 from stoker_runtime.kernels.reference import Angles, Heads, RmsNorm, Scoring
@@ -65,7 +65,7 @@ class Decoder:
 
     spec: ModelSpec
     ops: Ops
-    embed: torch.Tensor  # [vocab, hidden]
+    embed: Embedding
     ropes: tuple[Rope, ...]
     first_norm: RmsNorm
     """Of the first layer's input; every later norm belongs to the layer before it."""
@@ -80,7 +80,7 @@ class Decoder:
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self.embed.device
+        return self.embed.held.device
 
     def hidden_states(
         self,
@@ -94,7 +94,7 @@ class Decoder:
         token_ids, positions: [num_tokens]; caches: [num_layers, 2, num_blocks, block_size,
         num_kv_heads, head_dim].
         """
-        x = F.embedding(token_ids, self.embed)
+        x = self.embed(token_ids)
         if self.spec.family.is_gemma:  # rounded to the dtype first, as it was in training
             x = x * torch.tensor(self.spec.hidden_size**0.5, dtype=x.dtype)
         angles = tuple(rope.angles(positions, self.dtype) for rope in self.ropes)
@@ -112,14 +112,13 @@ class Decoder:
 
 def build_decoder(spec: ModelSpec, weights: Weights, ops: Ops = reference) -> Decoder:
     """Hand each layer its weights."""
-    embed = weights.tensors["embed"]
     names = [*(f"layers.{index}.attn_norm" for index in range(spec.num_layers)), "norm"]
     norms = [_norm(spec, weights.tensors[name]) for name in names]
     return Decoder(
         spec=spec,
         ops=ops,
-        embed=embed,
-        ropes=tuple(build_rope(rope, embed.device) for rope in spec.ropes),
+        embed=weights.embed,
+        ropes=tuple(build_rope(rope, weights.embed.held.device) for rope in spec.ropes),
         first_norm=norms[0],
         layers=tuple(
             _LayerBuilder(spec, ops, weights, f"layers.{index}.").build(layer, norms[index + 1])

@@ -14,6 +14,8 @@ from stoker_runtime.quant.spec import QuantSpec
 
 WEIGHT = ".weight"
 BIAS = ".bias"
+HEAD = "head"
+EMBED = "embed"
 
 
 def plan_storage(
@@ -36,6 +38,16 @@ def plan_storage(
 def is_product(fused: Fused) -> bool:
     """Whether it is a matrix that tokens are multiplied with, under a name `weights` builds."""
     return fused.name.endswith(WEIGHT) and len(fused.shape) == 2
+
+
+def pick_products(layout: Sequence[Fused], storage: Sequence[Fused]) -> frozenset[Fused]:
+    """What tokens are multiplied with and is stored as it is: products, and the head or, where
+    there is none, the embedding in its place. `storage` is what `plan_storage` made of the layout.
+    """
+    names = {fused.name for fused in layout}
+    head = HEAD if HEAD in names else EMBED
+    wanted = {fused for fused in layout if is_product(fused) or fused.name == head}
+    return frozenset(wanted.intersection(storage))
 
 
 def product_name(part: Part) -> str:

@@ -14,18 +14,19 @@ from dataclasses import dataclass
 
 import torch
 
+from stoker_runtime.kernels.embedding import DenseEmbedding, Embedding, PanelEmbedding
 from stoker_runtime.kernels.linear import DenseLinear, Linear
-from stoker_runtime.kernels.packed import pack_linear
+from stoker_runtime.kernels.packed import PackedLinear, adopt_panels, pack_linear
+from stoker_runtime.kernels.panels import PANEL
 from stoker_runtime.model.layout import Fused, Part
 from stoker_runtime.model.reader import Placed
-from stoker_runtime.model.storage import BIAS, WEIGHT, is_product, product_name
+from stoker_runtime.model.storage import BIAS, EMBED, HEAD, WEIGHT, is_product, product_name
 from stoker_runtime.quant.join import join
 from stoker_runtime.quant.layout import is_quantized, plan_leaves
 from stoker_runtime.quant.rounding import quantize
 from stoker_runtime.quant.spec import QuantSpec, Target
 from stoker_runtime.quant.unpack import unpack
 
-HEAD = "head"
 TORCH_DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -45,7 +46,8 @@ class Weights:
     """What a checkpoint holds, as the decoder wants it."""
 
     tensors: Mapping[str, torch.Tensor]
-    """Embedding and norms, by their names in the layout."""
+    """Norms and what else is neither looked up nor a product, by their names in the layout."""
+    embed: Embedding
     linears: Mapping[str, Linear]
     """Products, by their names without `.weight`; `head` is there for tied embeddings too."""
 
@@ -62,7 +64,7 @@ class WeightPlan:
     quantize_to: Target | None = None
     """What an unquantised checkpoint is rounded to while loading."""
     packs: bool = False
-    """Products are packed for the native library, of weights in the dtype they are stored in."""
+    """Products go to the native library, with weights in the dtype they are stored in."""
     owns_blob: bool = False
     """Nobody else will read it again, so that what was copied is given back at once."""
 
@@ -72,16 +74,16 @@ def build_weights(
 ) -> Weights:
     """The decoder's weights; the parts of the blob that were copied are empty afterwards."""
     source = _Source(blob, placed, plan)
-    apart = {HEAD} if plan.packs else set()
-    others = [one for one in layout if not is_product(one) and one.name not in apart]
-    tensors = {fused.name: source.dense(fused) for fused in others}
+    by_name = {fused.name: fused for fused in layout}
+    others = by_name.keys() - {EMBED, HEAD} - {one.name for one in layout if is_product(one)}
+    tensors = {name: source.dense(by_name[name]) for name in others}
     linears: dict[str, Linear] = {}
     for fused in layout:
         if is_product(fused):
             name = fused.name.removesuffix(WEIGHT)
             linears[name] = source.product(fused, tensors.get(name + BIAS))
-    linears[HEAD] = source.head({fused.name: fused for fused in layout})
-    return Weights(tensors, linears)
+    linears[HEAD] = source.head(by_name)
+    return Weights(tensors, source.embedding(by_name[EMBED]), linears)
 
 
 def build_tensors(
@@ -115,48 +117,83 @@ class _Source:
 
     def dense(self, fused: Fused) -> torch.Tensor:
         """One tensor in the wanted dtype."""
-        placed = [self._placed[part.name] for part in fused.parts]
-        if len({one.tensor.dtype for one in placed}) == 1:
-            view = self._view(placed[0], placed[-1]).view(fused.shape)
-            return view.to(self._plan.dtype)
-        parts = [self._view(one, one).to(self._plan.dtype) for one in placed]
-        return torch.cat(parts).view(fused.shape)
+        if (stored := self._stored(fused)) is not None:
+            return stored.to(self._plan.dtype)
+        parts = [self._placed[part.name] for part in fused.parts]
+        return torch.cat([self._view(one, one).to(self._plan.dtype) for one in parts]).view(
+            fused.shape
+        )
 
-    def _matrix(self, fused: Fused) -> torch.Tensor:
-        """A product's weight; bfloat16 stays as it is if it is going to be packed."""
-        placed = [self._placed[part.name] for part in fused.parts]
-        packs = self._plan.packs and self._plan.quantize_to is None
-        if packs and {one.tensor.dtype for one in placed} == {"BF16"}:
-            return self._view(placed[0], placed[-1]).view(fused.shape)
-        return self.dense(fused)
+    def embedding(self, fused: Fused) -> Embedding:
+        """As it is stored; rows become the wanted dtype when they are looked up."""
+        panels = self._panels(fused)
+        if panels is None:
+            stored = self._stored(fused)
+            assert stored is not None, "one part has one dtype"
+            return DenseEmbedding(stored, self._plan.dtype)
+        return PanelEmbedding(panels, self._dtype_of(fused), self._plan.dtype)
 
     def head(self, layout: Mapping[str, Fused]) -> Linear:
         """The product that makes logits, from the embedding if it has no weight of its own.
 
         Rounded to 8 bits at most: 4 bits of it cost more accuracy than those of all layers.
         """
-        weight = self._matrix(layout.get(HEAD, layout["embed"]))
-        linear = quantize(weight, "int8") if self._plan.quantize_to else DenseLinear(weight)
-        return self._pack(linear)
+        fused = layout.get(HEAD, layout[EMBED])
+        if self._plan.quantize_to:
+            return self._pack(quantize(self.dense(fused), "int8"))
+        return self._multiplied(fused, None)
 
     def product(self, fused: Fused, bias: torch.Tensor | None) -> Linear:
         """One product, its parts stacked where that is possible."""
         modules = [product_name(part) for part in fused.parts]
-        quant = self._plan.stored_as
+        quant, target = self._plan.stored_as, self._plan.quantize_to
         if quant and any(is_quantized(quant, module, self._placed) for module in modules):
             return self._quantized(quant, fused, bias)
-        dense = DenseLinear(self._matrix(fused), bias)
-        target = self._plan.quantize_to
-        linear = self._pack(join([quantize(dense.weight, target)], bias) if target else dense)
-        if linear is not dense:
+        if target is None:
+            linear = self._multiplied(fused, bias)
+        else:
+            linear = self._pack(join([quantize(self.dense(fused), target)], bias))
+        if target or (isinstance(linear, PackedLinear) and self._panels(fused) is None):
             self._give_back([self._placed[part.name] for part in fused.parts])
         return linear
 
+    def _multiplied(self, fused: Fused, bias: torch.Tensor | None) -> Linear:
+        """A product of numbers: out of the panels that readers made, or packed now if they could
+        not (rows of fewer than a panel); torch's own in networks that are not float32."""
+        if not self._plan.packs or self._plan.dtype != torch.float32:
+            return DenseLinear(self.dense(fused), bias)
+        if (panels := self._panels(fused)) is not None:
+            return adopt_panels(panels, self._dtype_of(fused), bias)
+        stored = self._stored(fused)
+        if stored is not None and stored.dtype == torch.bfloat16:
+            packed = pack_linear(DenseLinear(stored, bias))
+            if isinstance(packed, PackedLinear):
+                return packed
+        return pack_linear(DenseLinear(self.dense(fused), bias))
+
+    def _panels(self, fused: Fused) -> torch.Tensor | None:  # [panels, units, 16] int32
+        panels = self._placed[fused.parts[0].name].panels
+        if panels is None:
+            return None
+        data = self._data[panels.at : panels.at + panels.num_bytes]
+        return data.view(torch.int32).view(panels.rows // PANEL, -1, PANEL)
+
+    def _stored(self, fused: Fused) -> torch.Tensor | None:
+        """The numbers of the checkpoint, a view if they lie row by row; None if dtypes differ."""
+        placed = [self._placed[part.name] for part in fused.parts]
+        if len({one.tensor.dtype for one in placed}) > 1:
+            return None
+        if (panels := self._panels(fused)) is None:
+            return self._view(placed[0], placed[-1]).view(fused.shape)
+        rows = panels.transpose(1, 2).reshape(fused.shape[0], -1)
+        return rows.view(self._dtype_of(fused))
+
+    def _dtype_of(self, fused: Fused) -> torch.dtype:
+        return _STORED_DTYPES[self._placed[fused.parts[0].name].tensor.dtype]
+
     def _pack(self, linear: Linear) -> Linear:
-        """For the native library, which multiplies codes faster than torch does; a processor whose
-        networks are bfloat16 has products of its own for weights that are not quantised."""
-        torchs = isinstance(linear, DenseLinear) and self._plan.dtype != torch.float32
-        return pack_linear(linear) if self._plan.packs and not torchs else linear
+        """Codes for the native library, which multiplies them faster than torch does."""
+        return pack_linear(linear) if self._plan.packs else linear
 
     def _quantized(self, quant: QuantSpec, fused: Fused, bias: torch.Tensor | None) -> Linear:
         parts = [self._part(quant, part) for part in fused.parts]

@@ -18,6 +18,7 @@ from stoker_runtime.errors import (
     ConfigInvalid,
     OutOfMemory,
 )
+from stoker_runtime.kernels import panels
 from stoker_runtime.model.spec import Dtype
 from stoker_runtime.quant.pack import Scheme
 from support.checkpoints import LlamaShape, write_checkpoint
@@ -67,11 +68,46 @@ def test_refuses_before_reading_when_memory_is_short(tmp_path: Path) -> None:
         prepare(Config(model=write_checkpoint(tmp_path)), replace(MACHINE, available_bytes=1 << 20))
 
 
-def test_converted_weights_count_twice(tmp_path: Path) -> None:
+def test_converted_weights_count_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panels, "find_functions", lambda: None)
     folder = write_checkpoint(tmp_path, LlamaShape(torch_dtype="bfloat16"))
     kept = prepare(Config(model=folder, dtype="bfloat16"), MACHINE)
     converted = prepare(Config(model=folder, dtype="float32"), MACHINE)
-    assert converted._weight_bytes() == 3 * kept._weight_bytes()
+    assert converted.weight_bytes() == 3 * kept.weight_bytes()
+
+
+@pytest.mark.skipif(panels.find_functions() is None, reason="the library is not built")
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_is_multiplied_as_it_is_stored_counts_once(tmp_path: Path, tied: bool) -> None:
+    shape = LlamaShape(torch_dtype="bfloat16", tie_word_embeddings=tied)
+    folder = write_checkpoint(tmp_path, shape)
+    kept = prepare(Config(model=folder, dtype="bfloat16"), MACHINE)
+    native = prepare(Config(model=folder, dtype="float32"), MACHINE)
+    norms = 5 * 64 * 2
+    assert native.weight_bytes() == kept.weight_bytes() + 2 * norms
+
+
+@pytest.mark.skipif(panels.find_functions() is None, reason="the library is not built")
+@pytest.mark.parametrize(
+    ("settings", "in_panels"),
+    [
+        ({"dtype": "float32"}, True),
+        ({"dtype": "bfloat16"}, False),
+        ({"dtype": "float32", "quantization": "int4"}, False),
+        ({"dtype": "float32", "device": "cuda"}, False),
+    ],
+    ids=str,
+)
+def test_products_are_read_into_panels_where_they_are_multiplied_so(
+    tmp_path: Path, settings: dict[str, str], in_panels: bool
+) -> None:
+    config = Config(model=write_checkpoint(tmp_path), **settings)  # type: ignore[arg-type]
+    placed = prepare(config, MACHINE).placed
+    found = {name for name, one in placed.items() if one.panels}
+    assert any(name.endswith("q_proj.weight") for name in found) is in_panels
+    assert ("model.embed_tokens.weight" in found) is in_panels
+    assert not any("norm" in name for name in found)
+    assert not any(one.panels for one in prepare(config, MACHINE, packs=False).placed.values())
 
 
 def test_refuses_architectures_by_name_before_the_weights(tmp_path: Path) -> None:
@@ -126,8 +162,8 @@ def test_a_quantised_tensor_that_is_missing_is_named(quantized: Path) -> None:
 
 def test_rounding_while_loading_counts_the_larger_of_before_and_after(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path)
-    full = prepare(Config(model=folder, dtype="float32"), MACHINE)._weight_bytes()
+    full = prepare(Config(model=folder, dtype="float32"), MACHINE).weight_bytes()
     head = 320 * 64 * 2
     for target in ("int8", "int4"):
         config = Config(model=folder, dtype="float32", quantization=target)
-        assert full < prepare(config, MACHINE)._weight_bytes() < full + head
+        assert full < prepare(config, MACHINE).weight_bytes() < full + head

@@ -9,10 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from stoker_runtime.config import Config
+from stoker_runtime.engine.assembly import build_model
 from stoker_runtime.engine.loading import Recipe, prepare
 from stoker_runtime.engine.resident import Residents
+from stoker_runtime.kernels.linear import DenseLinear
+from stoker_runtime.kernels.packed import PackedLinear
 from stoker_runtime.model.reader import BlobReader
 from stoker_runtime.wire import Resident
 from support.checkpoints import LlamaShape, write_checkpoint
@@ -92,3 +96,33 @@ def test_a_broken_checkpoint_is_left_out_by_name(models: list[Path], tmp_path: P
     assert "model.safetensors is truncated" in said[0].error
     assert "absent" in said[1].error
     assert residents.claim(recipe_of(models[1])) is not None
+
+
+def test_panels_are_turned_for_a_load_that_rounds_and_back(models: list[Path]) -> None:
+    residents, _ = fill(models[:1])
+    plain, rounded = (
+        prepare(replace(STANDBY, model=models[0], quantization=target), MACHINE)
+        for target in ("auto", "int8")
+    )
+    for recipe in (rounded, plain, rounded):
+        held = residents.claim(recipe)
+        assert held is not None
+        assert held[:] == BlobReader(recipe.placed, 1).start().wait()[:]
+
+
+def test_a_model_multiplies_what_is_resident_without_a_copy(models: list[Path]) -> None:
+    residents, _ = fill(models[:1])
+    recipe = recipe_of(models[0])
+    held = residents.claim(recipe)
+    assert held is not None
+    storages = [torch.frombuffer(held, dtype=torch.uint8).untyped_storage().data_ptr()]
+    model = build_model(recipe, held)
+    storages += [model.embed.held.untyped_storage().data_ptr()]
+    for layer in model.layers:
+        match layer.qkv:
+            case PackedLinear(held=(torch.Tensor() as units, *_)):
+                storages.append(units.untyped_storage().data_ptr())
+            case DenseLinear(weight):
+                storages.append(weight.untyped_storage().data_ptr())
+    assert len(storages) == 2 + len(model.layers)
+    assert len(set(storages)) == 1

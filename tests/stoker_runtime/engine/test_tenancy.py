@@ -99,7 +99,7 @@ def test_cache_and_weights_are_freed(models: list[Path], leave: str) -> None:
     assert tenancy.engine
     assert tenancy._model
     gone = [weakref.ref(tenancy.engine), weakref.ref(tenancy.engine._runner)]
-    embed = weakref.ref(tenancy._model.embed)
+    embed = weakref.ref(tenancy._model.embed.held)
     if leave == "unload":
         tenancy.unload()
         gone.append(embed)  # type: ignore[arg-type]

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from stoker_runtime.errors import CheckpointBroken
+from stoker_runtime.kernels import panels
 from stoker_runtime.model import reader
 from stoker_runtime.model.checkpoint import Stored
 from stoker_runtime.model.layout import Fused, Part
-from stoker_runtime.model.reader import BlobReader, Placed, place_tensors
+from stoker_runtime.model.reader import BlobReader, Placed, place_tensors, turn_to
 
 
 def make_file(folder: Path, name: str, size: int) -> Path:
@@ -74,3 +75,58 @@ def test_aligns_each_part_for_its_dtype(tmp_path: Path) -> None:
     }
     placed = place_tensors([Fused("qk", (Part("q", (3,)), Part("k", (2,))))], stored)
     assert placed["k"].at == 8
+
+
+QKV = Fused("qkv", tuple(Part(name, (rows, 6)) for name, rows in (("q", 40), ("k", 5), ("v", 3))))
+NORM = Fused("norm", (Part("norm", (6,)),))
+
+
+def store(folder: Path, dtype: str = "BF16") -> dict[str, Stored]:
+    """The tensors of `QKV` and `NORM`, each in a file of its own."""
+    item_bytes = 4 if dtype == "F32" else 2
+    stored = {}
+    for part in (*QKV.parts, *NORM.parts):
+        size = part.num_elements * item_bytes
+        file = make_file(folder, part.name, size)
+        stored[part.name] = Stored(part.name, file, dtype, part.shape, 0, size)
+    return stored
+
+
+needs_library = pytest.mark.skipif(panels.find_functions() is None, reason="no library")
+
+
+@needs_library
+@pytest.mark.parametrize("piece_bytes", [7, 64, 1 << 20])
+@pytest.mark.parametrize("num_threads", [1, 4])
+def test_products_become_panels_while_they_are_read(
+    tmp_path: Path, num_threads: int, piece_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(panels, "_SLAB_BYTES", 16 * 12)  # one panel each
+    stored = store(tmp_path)
+    raw, turned = (place_tensors([QKV, NORM], stored, chosen) for chosen in ((), (QKV,)))
+    assert raw["norm"] == turned["norm"]
+    plain = BlobReader(raw, num_threads).start().wait()
+    blob = BlobReader(turned, num_threads).start().wait()
+    units = memoryview(plain[: 48 * 12]).cast("I", (3, 16, 3))
+    assert bytes(blob[: 48 * 12]) == b"".join(
+        units[panel, row, unit].to_bytes(4, "little")
+        for panel in range(3)
+        for unit in range(3)
+        for row in range(16)
+    )
+    assert blob[raw["norm"].at :] == plain[raw["norm"].at :]
+    assert turn_to(blob, turned, raw)
+    assert blob[:] == plain[:]
+    assert turn_to(blob, raw, turned)
+    assert not turn_to(blob, turned, {"q": turned["q"]})
+
+
+@needs_library
+@pytest.mark.parametrize("dtype", ["F32", "F16"])
+def test_only_what_the_library_multiplies_becomes_panels(tmp_path: Path, dtype: str) -> None:
+    placed = place_tensors([QKV, NORM], store(tmp_path, dtype), (QKV,))
+    assert (placed["q"].panels is not None) is (dtype == "F32")
+    assert placed["norm"].panels is None
+    mixed = store(tmp_path) | {"v": store(tmp_path, "F32")["v"]}
+    assert place_tensors([QKV], mixed, (QKV,))["q"].panels is None

@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from stoker_runtime.kernels.linear import GroupedLinear, Int8Linear
+from stoker_runtime.kernels.native import find_library
 from stoker_runtime.model.checkpoint import read_headers
 from stoker_runtime.model.layout import plan_layout
 from stoker_runtime.model.reader import BlobReader, place_tensors
 from stoker_runtime.model.spec import read_spec
+from stoker_runtime.model.storage import pick_products
 from stoker_runtime.model.weights import WeightPlan, build_tensors, build_weights
 from support.checkpoints import LlamaShape, random_weights, write_checkpoint, write_safetensors
 
@@ -72,6 +74,30 @@ def test_bytes_that_were_rounded_are_given_back_if_nobody_else_wants_them(
     down = placed["model.layers.0.mlp.down_proj.weight"]
     middle = down.at + down.tensor.num_bytes // 2
     assert any(blob[middle : middle + 256]) is not owned
-    assert bool(weights.tensors["embed"].any())
+    assert bool(weights.embed(torch.arange(9)).any())
     assert isinstance(weights.linears["layers.0.down"], GroupedLinear)
     assert isinstance(weights.linears["head"], Int8Linear)
+
+
+@pytest.mark.parametrize("stored", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("vocab_size", [320, 330])
+def test_panels_hold_what_rows_do(tmp_path: Path, stored: str, tied: bool, vocab_size: int) -> None:
+    shape = LlamaShape(torch_dtype=stored, tie_word_embeddings=tied, vocab_size=vocab_size)
+    folder = write_checkpoint(tmp_path, shape)
+    layout = plan_layout(read_spec(folder))
+    tensors, ids = read_headers(folder), torch.tensor([0, 17, 319, 5])
+    found = []
+    chosen = pick_products(layout, layout)
+    for wanted, packs in (((), False), ((), True), (chosen, True), (chosen, False)):
+        placed = place_tensors(layout, tensors, wanted)
+        blob = BlobReader(placed, 2).start().wait()
+        plan = WeightPlan(torch.float32, CPU, packs=packs and find_library() is not None)
+        found.append(build_weights(blob, layout, placed, plan))
+    rows, *others = found
+    for other in others:
+        assert torch.equal(other.embed(ids), rows.embed(ids))
+        assert other.embed.dtype == torch.float32
+        for name, linear in rows.linears.items():
+            y = torch.randn(3, 128 if name.endswith("down") else 64)
+            torch.testing.assert_close(other.linears[name](y), linear(y), atol=1e-4, rtol=1e-4)

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from stoker_runtime.kernels.panels import Panels, find_functions
+from stoker_runtime.model.checkpoint import read_headers
 from support.checkpoints import LlamaShape, write_checkpoint
 from support.runtime_server import RuntimeServer, run_server, wait_until
 
@@ -157,12 +159,24 @@ def find_in_memory(pid: int, needles: list[bytes]) -> list[int]:
     return sorted(found)
 
 
+def rows_and_panels(model: Path) -> list[bytes]:
+    """Some bytes of the embedding as they are stored, and as the native library has them."""
+    stored = read_headers(model)["model.embed_tokens.weight"]
+    rows = bytearray(stored.file.read_bytes()[stored.offset : stored.offset + stored.num_bytes])
+    needles = [bytes(rows[at : at + 48]) for at in range(1 << 10, len(rows), 1 << 14)]
+    if find_functions():
+        panels = Panels(0, stored.shape[0], stored.num_bytes // stored.shape[0])
+        panels.turn(memoryview(rows))
+        needles += [bytes(rows[at : at + 48]) for at in range(1 << 10, len(rows), 1 << 14)]
+    return needles
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_nothing_of_a_model_can_be_read_after_it_went(
-    standby: RuntimeServer, models: list[Path]
+    standby: RuntimeServer, models: list[Path], dtype: str
 ) -> None:
-    weights = (models[0] / "model.safetensors").read_bytes()
-    needles = [weights[-50_000 * place :][:48] for place in range(1, 9)]
-    load(standby, models[0], dtype="float32")
+    needles = rows_and_panels(models[0])
+    load(standby, models[0], dtype=dtype)
     answer(standby)
     assert find_in_memory(standby.engine_pid, needles)
     standby.order("/unload")
