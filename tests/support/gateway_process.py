@@ -75,7 +75,7 @@ class GatewayProcess:
 
 
 async def _ready(session: aiohttp.ClientSession, url: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             with contextlib.suppress(aiohttp.ClientError):
                 async with session.get(f"{url}/ready") as answer:
