@@ -12,11 +12,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy
 import torch
 
 from stoker_runtime.errors import ConfigInvalid
 from stoker_runtime.kernels.gpu.launch import ELEMENT_TYPES, Grid, Value
-from stoker_runtime.kernels.gpu.registry import ARCHS, FLOATS, Argument, Specialisation
+from stoker_runtime.kernels.gpu.registry import ARCHS, FLOATS, Argument, Constant, Specialisation
 
 
 def interpret(specialisation: Specialisation, grid: Grid, values: Sequence[Value]) -> None:
@@ -29,24 +30,37 @@ def interpret(specialisation: Specialisation, grid: Grid, values: Sequence[Value
     ):
         _check(specialisation, argument, type_, value)
     function = _find_function(kernel.module, kernel.function)
-    function[grid](*values, **dict(specialisation.constants))
+    with numpy.errstate(all="ignore"):  # infinities and their quotients are meant, as on a GPU
+        function[grid](*values, **_plain(specialisation))
+
+
+def _plain(specialisation: Specialisation) -> dict[str, Constant]:
+    """The constants; without `PACKED`, which means inline assembly, kernels use Triton alone."""
+    constants = dict(specialisation.constants)
+    return {**constants, "PACKED": False} if "PACKED" in constants else constants
 
 
 def is_compiled(specialisation: Specialisation) -> bool:
     """Whether some generation of GPUs has it; float32 is compiled for none but counts as others."""
-    kernel = specialisation.kernel
-    types = tuple((name, _compiled_type(type_)) for name, type_ in specialisation.types)
-    twin = kernel.specialise(
-        dict(types),
+    if "fp32" in dict(specialisation.types).values():
+        return _widen(specialisation) in _widened()
+    return specialisation in _catalogue()
+
+
+def _widen(specialisation: Specialisation) -> Specialisation:
+    """The same with float32 for shorter floats."""
+    types = {name: "fp32" if t in FLOATS else t for name, t in specialisation.types}
+    return specialisation.kernel.specialise(
+        types,
         dict(specialisation.constants),
         specialisation.num_warps,
         specialisation.num_stages,
     )
-    return twin in _catalogue()
 
 
-def _compiled_type(type_: str) -> str:
-    return FLOATS[0] if type_ == "fp32" else type_
+@functools.cache
+def _widened() -> frozenset[Specialisation]:
+    return frozenset(map(_widen, _catalogue()))
 
 
 @functools.cache
@@ -62,8 +76,29 @@ def _find_function(module: str, function: str) -> Any:
         raise ConfigInvalid(
             "kernels run on NVIDIA GPUs; to interpret them on a CPU set TRITON_INTERPRET=1"
         )
+    _teach_bfloat16()
     name = f"stoker_runtime.kernels.gpu.device.{module}"
     return getattr(importlib.import_module(name), function)
+
+
+@functools.cache
+def _teach_bfloat16() -> None:
+    """Triton 3.9's interpreter holds bfloat16 as 16-bit integers and multiplies those in `dot`."""
+    from triton import language
+    from triton.runtime import interpreter as theirs
+
+    multiply = theirs.InterpreterBuilder.create_dot
+
+    def create_dot(builder: Any, a: Any, b: Any, *rest: Any) -> Any:
+        return multiply(builder, widen(a), widen(b), *rest)
+
+    def widen(handle: Any) -> Any:
+        if handle.dtype.scalar != language.bfloat16:
+            return handle
+        bits = handle.data.astype(numpy.uint32) << 16
+        return theirs.TensorHandle(bits.view(numpy.float32), language.float32)
+
+    theirs.InterpreterBuilder.create_dot = create_dot
 
 
 def _check(specialisation: Specialisation, argument: Argument, type_: str, value: Value) -> None:

@@ -6,6 +6,8 @@ compute. Nothing is compiled here: what is not in the cache is an error that nam
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from stoker_runtime.kernels.gpu.registry import Specialisation
@@ -21,10 +23,13 @@ ELEMENT_TYPES = {
     torch.float8_e4m3fn: "fp8e4nv",
     torch.int8: "i8",
     torch.uint8: "u8",
+    torch.int16: "i16",
     torch.int32: "i32",
     torch.int64: "i64",
 }
 """Triton's names of dtypes."""
+_INTERPRETED_PROCESSORS = 8
+"""What a CPU says it has: enough that work is split."""
 
 
 def launch(specialisation: Specialisation, grid: Grid, *values: Value) -> None:
@@ -44,3 +49,11 @@ def launch(specialisation: Specialisation, grid: Grid, *values: Value) -> None:
         from stoker_runtime.kernels.gpu.interpreter import interpret
 
         interpret(specialisation, grid, values)
+
+
+@functools.cache
+def count_processors(device: torch.device) -> int:
+    """Multiprocessors of a GPU, which split work is cut for."""
+    if device.type != "cuda":
+        return _INTERPRETED_PROCESSORS
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
