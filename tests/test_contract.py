@@ -11,7 +11,8 @@ import pytest
 from stoker_api import names
 from stoker_api.demand import Announcement
 from stoker_api.v1alpha1 import LLMDeployment
-from stoker_operator.build.pod import PodOrder, PodSettings, build_pod
+from stoker_operator.build.frame import PodSettings
+from stoker_operator.build.pod import PodOrder, build_pod
 from stoker_runtime.config import Config, parse_config
 from stoker_runtime.server.announce import Announcer, read_target
 from stoker_runtime.server.lifecycle import Lifecycle

@@ -73,10 +73,15 @@ class Reason(StrEnum):
         ConditionType.READY,
         "A field asks for something this release cannot do; the message names it.",
     )
-    NOT_YET_MANAGED = (
-        "NotYetManaged",
+    STANDBY_WAITS = (
+        "StandbyWaits",
         ConditionType.READY,
-        "Of a WarmPool: this release keeps no standby pods, and starts fresh ones instead.",
+        "Of a WarmPool: a standby can be adopted, or none is wanted.",
+    )
+    POOL_EMPTY = (
+        "PoolEmpty",
+        ConditionType.READY,
+        "Of a WarmPool: no standby waits at this moment; deployments start fresh pods meanwhile.",
     )
     GATEWAY_UNAVAILABLE = (
         "GatewayUnavailable",
@@ -129,10 +134,26 @@ class Reason(StrEnum):
     # Fits
     ENOUGH_MEMORY = "EnoughMemory", ConditionType.FITS, "The model was loaded and there is room."
     NOT_MEASURED = "NotMeasured", ConditionType.FITS, "No replica has tried to load the model yet."
+    LIKELY_TOO_LARGE = (
+        "LikelyTooLarge",
+        ConditionType.FITS,
+        "By its name the weights exceed `resources.memory`; a replica tries all the same.",
+    )
     OUT_OF_MEMORY = (
         "OutOfMemory",
         ConditionType.FITS,
         "Weights and cache do not fit; ask for more memory, fewer tokens or fewer sequences.",
+    )
+
+    DEPLOYMENTS_FIT = (
+        "DeploymentsFit",
+        ConditionType.FITS,
+        "Of a WarmPool: every deployment that names it can adopt its standbys.",
+    )
+    DEPLOYMENTS_UNFIT = (
+        "DeploymentsUnfit",
+        ConditionType.FITS,
+        "Of a WarmPool: a deployment that names it asks for what its standbys do not have.",
     )
 
     # Scheduled
@@ -175,6 +196,17 @@ class Reason(StrEnum):
     IDLE_WINDOW = "IdleWindow", ConditionType.SCALING, "Idle, but not yet for `idleTimeout`."
     AT_MAX_REPLICAS = "AtMaxReplicas", ConditionType.SCALING, "More is wanted than `maxReplicas`."
     AT_MIN_REPLICAS = "AtMinReplicas", ConditionType.SCALING, "Less is not allowed: `minReplicas`."
+    POOL_MINIMUM = "PoolMinimum", ConditionType.SCALING, "Of a WarmPool: `size.min` is enough."
+    WAKE_RATE = (
+        "WakeRate",
+        ConditionType.SCALING,
+        "Of a WarmPool: wakes come so often that a further standby saves more than it costs.",
+    )
+    POOL_MAXIMUM = (
+        "PoolMaximum",
+        ConditionType.SCALING,
+        "Of a WarmPool: a further standby would pay, but `size.max` is reached.",
+    )
     DEMAND_UNKNOWN = (
         "DemandUnknown",
         ConditionType.SCALING,
@@ -186,6 +218,11 @@ class Reason(StrEnum):
     STARTING = "Starting", ConditionType.PROGRESSING, "Replicas are starting."
     DRAINING = "Draining", ConditionType.PROGRESSING, "Replicas finish their requests, then go."
     ROLLING_OUT = "RollingOut", ConditionType.PROGRESSING, "Replicas of an older spec are replaced."
+    ADOPTION_FAILED = (
+        "AdoptionFailed",
+        ConditionType.PROGRESSING,
+        "A standby could not take the model in; a fresh pod was started in its place.",
+    )
     IMAGE_PULL_FAILED = (
         "ImagePullFailed",
         ConditionType.PROGRESSING,

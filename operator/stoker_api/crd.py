@@ -171,6 +171,7 @@ _POOL_COLUMNS = [
     _AGE,
     _column("Min", ".spec.size.min", "integer", "Standby pods that always wait.", wide=True),
     _column("Max", ".spec.size.max", "integer", "Standby pods at most.", wide=True),
+    _column("Why", ".status.sizing.message", "string", "What decided the size.", wide=True),
 ]
 
 

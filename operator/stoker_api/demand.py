@@ -45,6 +45,19 @@ class Demand(_Wire):
     """Tokens made since the worker started; 0 until the first answer that tells its `usage`."""
 
 
+class Room(_Wire):
+    """What a runtime found when it had loaded its model: the sum behind "it fits"."""
+
+    weight_bytes: int = Field(ge=0)
+    kv_bytes_per_token: int = Field(ge=1)
+    memory_bytes: int = Field(ge=0)
+    """What was there for weights, cache and activations."""
+    tokens: int = Field(ge=0)
+    """Tokens that the cache holds."""
+    max_model_len: int = Field(ge=1)
+    """Longest prompt plus answer, in tokens."""
+
+
 class Announcement(_Wire):
     """What a runtime pod says of itself: the fast path beside probes and pod status."""
 
@@ -61,6 +74,8 @@ class Announcement(_Wire):
     message: str = ""
     phases: dict[str, float] = {}
     """Unix seconds at which each phase ended: container, imports, weights, firstToken."""
+    room: Room | None = None
+    """With phase Ready: what fits."""
 
     @property
     def key(self) -> str:

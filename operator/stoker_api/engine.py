@@ -41,6 +41,10 @@ RESERVED_FLAGS = (
     "--deployment",
 )
 """Flags that fields of the spec, or the operator, set."""
+PROCESS_FLAGS = frozenset(
+    {"--threads", "--max-body-bytes", "--max-silence-s", "--max-step-s", "--log-format"}
+)
+"""Of the others, those that are fixed when a pod starts and cannot come with a model."""
 
 _NO_FLAG = "!a.startsWith('--')"
 _TAKEN = f"a.split('=')[0] in {list(RESERVED_FLAGS)}"

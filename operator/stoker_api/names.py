@@ -18,6 +18,9 @@ RUNTIME_NAME = "stoker-runtime"
 MANAGED_BY = "stoker"
 LABEL_DEPLOYMENT = f"{GROUP}/deployment"
 LABEL_TEMPLATE = f"{GROUP}/template"
+LABEL_POOL = f"{GROUP}/pool"
+"""Of a warm pool's pods, those that serve a deployment by now included."""
+LABEL_POOL_TEMPLATE = f"{GROUP}/pool-template"
 
 ANNOTATION_ADDRESS = f"{GROUP}/address"
 """`ip:port` of a pod that announced itself ready; written by the operator for all gateways."""
@@ -25,6 +28,8 @@ ANNOTATION_DECIDED_AT = f"{GROUP}/decided-at"
 """Unix seconds at which the operator decided to make the pod."""
 ANNOTATION_ASKED_AT = f"{GROUP}/asked-at"
 """Unix seconds at which the request arrived that the pod was made for."""
+ANNOTATION_RELEASED_AT = f"{GROUP}/released-at"
+"""Unix seconds at which a deployment let go of a pod that is to return to its pool."""
 ANNOTATION_NUDGED = f"{GROUP}/nudged"
 """How often the operator has touched a pod that its node seemed to have put aside."""
 ANNOTATION_INTERNAL_PORTS = f"{GROUP}/internal-ports"
@@ -50,13 +55,19 @@ def runtime_purpose(namespace: str, name: str) -> str:
     return f"runtime/{namespace}/{name}"
 
 
-def token_secret_name(deployment: str) -> str:
-    """The Secret that hands a deployment's pods their token."""
-    return f"{deployment}-runtime"
+def pool_purpose(namespace: str, name: str) -> str:
+    """The purpose from which the key of one pool's admin ports is derived."""
+    return f"pool/{namespace}/{name}"
 
 
-def network_policy_name(deployment: str) -> str:
-    """The NetworkPolicy that closes a deployment's pods to all but the gateway."""
+def pool_child_name(pool: str) -> str:
+    """The Secret and the NetworkPolicy of a pool's pods."""
+    return f"{pool}-pool"
+
+
+def guard_name(deployment: str) -> str:
+    """The Secret with the token of a deployment's pods, and the NetworkPolicy that closes them to
+    all but the gateway."""
     return f"{deployment}-runtime"
 
 

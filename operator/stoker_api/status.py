@@ -29,6 +29,21 @@ class ScalingInputs(ApiModel):
     """What a cold start is taken to last: measured, or an estimate before the first one."""
 
 
+class ScalingChange(ApiModel):
+    """One change of the number of replicas wanted."""
+
+    at: str = Field(default="", json_schema_extra={"format": "date-time"})
+    """When it was decided."""
+    from_replicas: int = 0
+    """Replicas wanted before."""
+    to_replicas: int = 0
+    """Replicas wanted since."""
+    reason: str = ""
+    """Why, as one CamelCase word."""
+    message: str = ""
+    """Why, in a sentence."""
+
+
 class ScalingStatus(ApiModel):
     """The autoscaler's last decision, and why."""
 
@@ -40,6 +55,10 @@ class ScalingStatus(ApiModel):
     """Why, in a sentence with the numbers that decided."""
     inputs: ScalingInputs = Field(default_factory=ScalingInputs)
     """The numbers themselves."""
+    changes: list[ScalingChange] = Field(
+        default=[], max_length=8, json_schema_extra={"x-kubernetes-list-type": "atomic"}
+    )
+    """The last changes of `desired`, oldest first; `stoker why` shows them."""
 
 
 class ColdStartPhases(ApiModel):
@@ -52,7 +71,7 @@ class ColdStartPhases(ApiModel):
     image: float | None = None
     """Until the image was on the node; near 0 when it was there."""
     container: float | None = None
-    """Until the container's first process ran."""
+    """Until the container's first process ran; on a standby, until it got the order to load."""
     imports: float | None = None
     """Until the runtime had loaded its libraries."""
     weights: float | None = None
@@ -131,6 +150,21 @@ class LLMDeploymentStatus(ApiModel):
     """What wakes took so far, by path; lead times and `Retry-After` come from it."""
 
 
+class PoolSizing(ApiModel):
+    """How many standbys are wanted, and why."""
+
+    desired: int = 0
+    """Standbys wanted."""
+    reason: str = ""
+    """Why, as one CamelCase word."""
+    message: str = ""
+    """Why, in a sentence with the numbers that decided."""
+    wakes_per_hour: float = 0
+    """Replicas that its deployments lately asked for, those it could not serve included."""
+    refill_seconds: float | None = None
+    """What a new standby takes until it can be adopted: measured, absent before the first one."""
+
+
 class WarmPoolStatus(ApiModel):
     """What was observed; written by the operator alone."""
 
@@ -138,8 +172,12 @@ class WarmPoolStatus(ApiModel):
     """The `metadata.generation` that this status is about."""
     standby: int = 0
     """Pods that wait to be adopted."""
+    starting: int = 0
+    """Pods on their way to being standbys."""
     adopted: int = 0
     """Pods of this pool that now serve a deployment."""
+    sizing: PoolSizing | None = None
+    """The last decision on the number of standbys, and why."""
     selector: str = ""
     """Label selector of the standby pods."""
     conditions: list[Condition] = Field(
@@ -150,4 +188,4 @@ class WarmPoolStatus(ApiModel):
             "x-kubernetes-list-map-keys": ["type"],
         },
     )
-    """Ready sums up; Scheduled and Progressing say what hinders."""
+    """Ready sums up; ModelAvailable, Fits, Scheduled, Scaling and Progressing say what hinders."""

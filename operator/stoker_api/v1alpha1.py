@@ -61,8 +61,8 @@ class Scaling(ApiModel):
     """The longest that a request is held for a wake; then it gets 503 with a `Retry-After`. Between
     1s and 1h. Set it above the longest cold start and below the timeout of your clients."""
     warm_pool: WarmPoolReference | None = None
-    """WarmPool to wake from first: a standby pod that only has to load the model. When it is
-    empty a fresh pod is started. Not used by this release yet."""
+    """WarmPool of the same namespace to wake from first: a standby pod that only has to load the
+    model. When none fits or waits, a fresh pod is started."""
 
     @property
     def idle_timeout_s(self) -> float:
@@ -209,22 +209,26 @@ class WarmPoolSpec(ApiModel):
     size: WarmPoolSize = WarmPoolSize()
     """How many standby pods are kept."""
     resources: Resources = Resources()
-    """What one standby is given. A deployment can only adopt a standby with its own resources."""
+    """What one standby is given. A deployment adopts a standby with as many GPUs of the same
+    resource name, and at least its own CPU and memory."""
     engine: WarmPoolEngine = WarmPoolEngine()
     """The runtime of the standby pods."""
+    pod: PodOverrides = PodOverrides()
+    """Where standby pods run and what they carry. A deployment adopts a standby that has its node
+    selector, priority class and runtime class. Changing it replaces the standbys, one by one."""
     preload: list[Source] = Field(
         default=[], max_length=16, json_schema_extra={"x-kubernetes-list-type": "set"}
     )
     """Model sources whose weights each standby keeps in host memory, most wanted first: waking
-    one of them takes a copy to the GPU, well under a second, instead of a read."""
+    one of them needs no read. This release serves `pvc://`."""
     host_memory: Quantity | None = None
     """Host memory that `preload` may fill, such as `64Gi`; sources that no longer fit are left out.
-    Default: half of `resources.memory`."""
+    Default: half of what is free when a standby starts."""
 
 
 class WarmPool(ApiModel):
-    """Standby pods: scheduled, process up, kernels loaded, no model yet. This release accepts pools
-    but does not fill them yet."""
+    """Standby pods: scheduled, process up, libraries loaded, no model yet. Deployments of the
+    namespace that name the pool wake from them."""
 
     api_version: str = names.API_VERSION
     """`stoker.dev/v1alpha1`."""

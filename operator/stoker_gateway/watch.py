@@ -32,6 +32,8 @@ SILENCE_S = 90
 """Bookmarks come every minute: a longer silence is a dead connection."""
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
+_PODS = f"{names.LABEL_NAME}={names.RUNTIME_NAME},{names.LABEL_DEPLOYMENT}"
+"""Pods of deployments: a standby that is adopted appears, one that is returned vanishes."""
 
 
 class Meta(msgspec.Struct, rename="camel"):
@@ -183,7 +185,7 @@ class KubernetesCluster:
         if self._client is None:
             self._client = client.ApiClient(await _load_config())
         if scope.kind == "pods":
-            query = [*query, ("labelSelector", f"{names.LABEL_NAME}={names.RUNTIME_NAME}")]
+            query = [*query, ("labelSelector", _PODS)]
         request = await self._client.param_serialize(
             "GET", _path(scope), query_params=query, auth_settings=["BearerToken"]
         )

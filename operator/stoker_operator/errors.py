@@ -1,13 +1,15 @@
-"""What can go wrong when the operator talks to the API server.
+"""What can go wrong when the operator talks to the API server or to a runtime.
 
-Knows the kinds of refusal that callers tell apart; does not know HTTP. `cluster/client.py` alone
-raises them, and maps the client library's errors once.
+Knows the kinds of refusal that callers tell apart; does not know HTTP. `cluster/client.py` and
+`cluster/admin.py` alone raise them, and map the client library's errors once.
 
     ClusterError            any refusal; tried again later
         NotFound            the object is not there
         Conflict            the object is not the one that was meant, or has changed
         Rejected            the object is refused as it is: quota, pod security, validation
     LeaseLost               this process may not write: another one leads
+    RuntimeSilent           a runtime did not answer in time: it works, or it is gone
+    RuntimeGone             nobody listens, or the connection broke
 """
 
 from __future__ import annotations
@@ -35,3 +37,11 @@ class Rejected(ClusterError):
 
 class LeaseLost(Exception):
     """This process may not write: it does not lead any more."""
+
+
+class RuntimeSilent(Exception):
+    """A runtime took the order and has not answered yet."""
+
+
+class RuntimeGone(Exception):
+    """A runtime cannot be reached, or hung up."""

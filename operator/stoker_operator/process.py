@@ -18,8 +18,9 @@ import kopf
 from stoker_api import names
 from stoker_api.demand import Announcement
 from stoker_api.tokens import derive_token
+from stoker_operator.build.frame import PodSettings
 from stoker_operator.build.network_policy import Release
-from stoker_operator.build.pod import PodSettings
+from stoker_operator.cluster.admin import HttpAdminPorts
 from stoker_operator.cluster.client import KubeCluster, connect
 from stoker_operator.cluster.demand import DemandListener, DemandStreams
 from stoker_operator.cluster.lease import Lease
@@ -29,6 +30,8 @@ from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.errors import ClusterError
 from stoker_operator.handlers.children import Children
 from stoker_operator.handlers.deployment import DeploymentReconciler, World
+from stoker_operator.handlers.orders import Orders
+from stoker_operator.handlers.pools import Pools
 from stoker_operator.handlers.startup import Intake, build_registry, build_settings
 from stoker_operator.handlers.warmpool import WarmPoolReconciler
 from stoker_operator.handlers.workqueue import WorkQueue
@@ -56,6 +59,8 @@ class Process:
         key = settings.internal_key
         host = f"{settings.gateway_host}.{settings.cluster_domain}"
         children = Children(cluster, self._snapshot, key, host, _closed_to(settings))
+        self._ports = HttpAdminPorts()
+        pools = Pools(self._snapshot, Orders(self._ports), key)
         self._world = World(
             cluster=cluster,
             snapshot=self._snapshot,
@@ -63,11 +68,15 @@ class Process:
             children=children,
             pod_settings=_pod_settings(settings),
             gateway_url=settings.gateway_url,
+            pools=pools,
         )
         self._reconciler = DeploymentReconciler(self._world)
         self._deployments = WorkQueue(self._when_leading(self._reconciler.reconcile))
-        pools = WarmPoolReconciler(cluster, self._snapshot)
-        self._pools = WorkQueue(self._when_leading(pools.reconcile))
+        pool_reconciler = WarmPoolReconciler(
+            cluster, self._snapshot, pools, children, lambda: self._world.pod_settings
+        )
+        self._pools = WorkQueue(self._when_leading(pool_reconciler.reconcile))
+        pools.touch_pool, pools.touch_deployment = self._pools.add, self._deployments.add
         self._intake = Intake(self._snapshot, children, self._deployments, self._pools)
         self._resync = Resync(
             cluster, self._snapshot, tuple(settings.namespace_list or [""]), self._intake.touch
@@ -130,6 +139,7 @@ class Process:
         """Stop writing, and let a standby take over at once."""
         await self._deployments.stop()
         await self._pools.stop()
+        await self._world.pools.orders.stop()
         try:
             await self._lease.release(self._cluster)
         except ClusterError as error:
@@ -137,6 +147,7 @@ class Process:
 
     async def _leave(self) -> None:
         await self._stand_down()
+        await self._ports.close()
         await self._cluster.close()
 
     async def _run_kopf(self) -> None:
@@ -182,6 +193,7 @@ class Process:
 
     def _on_lead(self) -> None:
         self._reconciler.reset()
+        self._world.pools.reset()
         self._intake.touch_all()
 
     def _on_demand(self, key: str) -> None:

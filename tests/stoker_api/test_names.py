@@ -14,13 +14,13 @@ def test_a_pods_name_says_its_deployment_template_and_index() -> None:
 
 
 def test_children_of_the_longest_name_are_still_allowed() -> None:
-    for child in (names.headless_service_name(LONGEST), names.token_secret_name(LONGEST)):
+    for child in (names.headless_service_name(LONGEST), names.guard_name(LONGEST)):
         assert len(child) <= SERVICE_LIMIT
     assert len(names.pod_name(LONGEST, "1a2b3c4d", 9)) <= SERVICE_LIMIT
 
 
 def test_children_have_names_of_their_own() -> None:
-    children = {"chat", names.headless_service_name("chat"), names.token_secret_name("chat")}
+    children = {"chat", names.headless_service_name("chat"), names.guard_name("chat")}
     assert len(children) == 3
 
 

@@ -163,7 +163,7 @@ async def test_the_adapter_lists_and_watches_runtime_pods_alone(server: ApiServe
     events = [event async for event in cluster.watch(PODS, "7")]
     assert [event.type for event in events] == ["ADDED", "BOOKMARK"]
     listed, watched = server.queries
-    assert listed["labelSelector"] == "app.kubernetes.io/name=stoker-runtime"
+    assert listed["labelSelector"] == "app.kubernetes.io/name=stoker-runtime,stoker.dev/deployment"
     assert watched["resourceVersion"] == "7"
     assert watched["allowWatchBookmarks"] == "true"
     await cluster.close()

@@ -95,8 +95,8 @@ class FakeCluster:
         key = f"{metadata['namespace']}/{metadata['name']}"
 
         def change(known: Manifest | None) -> Manifest:
-            if known is None or known["metadata"]["uid"] != metadata["uid"]:
-                raise NotFound("gone")
+            _check(known, metadata)
+            assert known is not None
             return known | {"metadata": known["metadata"] | {"deletionTimestamp": "now"}}
 
         left = self._write("delete", {"kind": kind, "metadata": metadata}, change)
@@ -104,6 +104,16 @@ class FakeCluster:
             del self.objects[kind, key]
             return {"kind": "Status"}
         return left
+
+    async def change(self, manifest: Manifest) -> Manifest:
+        """See `Cluster`. As a JSON merge patch: None removes, a list takes another's place."""
+
+        def change(known: Manifest | None) -> Manifest:
+            _check(known, manifest["metadata"])
+            merged: Manifest = _merge_patch(known, manifest)
+            return merged
+
+        return self._write("change", manifest, change)
 
     async def create(self, manifest: Manifest) -> Manifest:
         """See `Cluster`."""
@@ -127,6 +137,23 @@ class FakeCluster:
         if dies:
             raise Killed(verb, key)
         return left
+
+
+def _check(known: Manifest | None, metadata: Manifest) -> None:
+    """Preconditions: the very object, and its version if one is named."""
+    if known is None or known["metadata"]["uid"] != metadata["uid"]:
+        raise NotFound("gone")
+    version = known["metadata"]["resourceVersion"]
+    if metadata.get("resourceVersion", version) != version:
+        raise Conflict("it has changed")
+
+
+def _merge_patch(known: Any, patch: Any) -> Any:
+    if not isinstance(patch, dict):
+        return patch
+    base = known if isinstance(known, dict) else {}
+    merged = base | {key: _merge_patch(base.get(key), value) for key, value in patch.items()}
+    return {key: value for key, value in merged.items() if value is not None}
 
 
 def _merged(known: Any, wanted: Any) -> Any:

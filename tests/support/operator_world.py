@@ -12,11 +12,15 @@ from typing import Any
 from stoker_api import names
 from stoker_api.demand import Announcement, Demand
 from stoker_api.status import LLMDeploymentStatus
-from stoker_operator.build.pod import PodSettings
+from stoker_operator.build.frame import PodSettings
 from stoker_operator.cluster.ledger import DemandLedger
 from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.handlers.children import Children
 from stoker_operator.handlers.deployment import DeploymentReconciler, World
+from stoker_operator.handlers.orders import Orders
+from stoker_operator.handlers.pools import Pools
+from stoker_operator.handlers.warmpool import WarmPoolReconciler
+from support.fake_admin_ports import FakeAdminPorts
 from support.fake_cluster import FakeCluster, Manifest
 
 NOW = 1795255200.0  # 2026-11-21T10:00:00Z
@@ -51,6 +55,7 @@ class OperatorWorld:
     def __init__(self, cluster: FakeCluster | None = None) -> None:
         self.now = NOW
         self.cluster = cluster or FakeCluster()
+        self.ports = FakeAdminPorts()
         self.reported = Demand(deployment=KEY, queued=0, running=0, idle_s=0, arrivals=0)
         self._ips = itertools.count(1)
         self.restart()
@@ -64,6 +69,7 @@ class OperatorWorld:
         self.ledger.record(WORKER, self.reported, self.now)
         self.ledger.introduce(WORKER)
         children = Children(self.cluster, self.snapshot, b"key", "gateway.stoker.svc.cluster.local")
+        self.pools = Pools(self.snapshot, Orders(self.ports), b"key")
         world = World(
             self.cluster,
             self.snapshot,
@@ -71,9 +77,14 @@ class OperatorWorld:
             children,
             POD_SETTINGS,
             "http://gateway/v1",
+            self.pools,
             lambda: self.now,
         )
         self.reconciler = DeploymentReconciler(world)
+        self.pool_reconciler = WarmPoolReconciler(
+            self.cluster, self.snapshot, self.pools, children, lambda: POD_SETTINGS
+        )
+        self.pool_reconciler.clock = lambda: self.now
 
     def idle(self, seconds: float) -> None:
         """Nobody asks for so long."""

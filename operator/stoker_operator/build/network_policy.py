@@ -1,4 +1,4 @@
-"""The NetworkPolicy of a deployment's pods: they hear gateway and operator, and reach the gateway.
+"""The NetworkPolicy of runtime pods: they hear gateway and operator, and reach the gateway.
 
 Knows its manifest; does not know whether the cluster's network enforces it. A runtime holds no
 secret but its own token and fetches nothing, so everything else is closed, DNS too: the gateway's
@@ -10,8 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stoker_api import names
-from stoker_api.v1alpha1 import LLMDeployment
-from stoker_operator.build.metadata import Manifest, build_metadata, build_selector
+from stoker_api.v1alpha1 import LLMDeployment, WarmPool
+from stoker_operator.build.metadata import (
+    Manifest,
+    build_metadata,
+    pick_guard_name,
+    select_pods,
+)
 
 _NAMESPACE = "kubernetes.io/metadata.name"
 _LAST_INTERNAL_PORT = names.INTERNAL_PORT + 63
@@ -36,8 +41,8 @@ class Release:
         }
 
 
-def build_network_policy(deployment: LLMDeployment, release: Release) -> Manifest:
-    """One policy for all pods of the deployment."""
+def build_network_policy(owner: LLMDeployment | WarmPool, release: Release) -> Manifest:
+    """One policy for all pods of a deployment or a pool; an adopted pod has both."""
     scraper = {
         "namespaceSelector": {},
         "podSelector": {"matchLabels": {names.LABEL_NAME: "prometheus"}},
@@ -47,9 +52,9 @@ def build_network_policy(deployment: LLMDeployment, release: Release) -> Manifes
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": build_metadata(deployment, names.network_policy_name(deployment.metadata.name)),
+        "metadata": build_metadata(owner, pick_guard_name(owner)),
         "spec": {
-            "podSelector": {"matchLabels": build_selector(deployment.metadata.name)},
+            "podSelector": {"matchLabels": select_pods(owner)},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [
                 {"from": [release.peer("gateway", "operator")], "ports": served},

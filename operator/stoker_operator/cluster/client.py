@@ -60,8 +60,12 @@ class Cluster(Protocol):
     ) -> Manifest:
         """Set annotations, or remove those with None, of the very object with that uid."""
 
+    async def change(self, manifest: Manifest) -> Manifest:
+        """Merge a manifest into the very object with its uid and version; what is there now."""
+
     async def delete(self, kind: str, metadata: Manifest) -> Manifest:
-        """Delete the very object with that uid; what is left of it while it drains."""
+        """Delete the very object with that uid, and version if one is given; what is left of it
+        while it drains."""
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Create an object whose name nobody else takes: an Event, a Lease."""
@@ -94,9 +98,14 @@ class KubeCluster:
         manifest = {"kind": kind, "metadata": meta | {"annotations": annotations}}
         return await self._write(manifest, MERGE)
 
+    async def change(self, manifest: Manifest) -> Manifest:
+        """See `Cluster`."""
+        return await self._write(manifest, MERGE)
+
     async def delete(self, kind: str, metadata: Manifest) -> Manifest:
         """See `Cluster`."""
-        options = {"preconditions": {"uid": metadata["uid"]}}
+        guards = ("uid", "resourceVersion")
+        options = {"preconditions": {key: metadata[key] for key in guards if key in metadata}}
         self._check_lease()
         path = path_of(kind, metadata["namespace"], metadata["name"])
         WRITES.labels(kind, "delete").inc()

@@ -26,8 +26,8 @@ def observe_pod(pod: Manifest, announced: Announcement | None, running: int) -> 
         name=metadata["name"],
         uid=metadata["uid"],
         template=metadata.get("labels", {}).get(names.LABEL_TEMPLATE, ""),
-        created_at=parse_instant(metadata.get("creationTimestamp")),
-        terminating="deletionTimestamp" in metadata,
+        created_at=taken_at(pod) or parse_instant(metadata.get("creationTimestamp")),
+        terminating=is_leaving(pod),
         scheduled=bool(pod["spec"].get("nodeName")),
         unschedulable=waiting.get("message", "no node fits.") if stuck else "",
         unschedulable_at=parse_instant(waiting.get("lastTransitionTime")) if stuck else 0.0,
@@ -38,6 +38,23 @@ def observe_pod(pod: Manifest, announced: Announcement | None, running: int) -> 
 
 
 def wanted_address(pod: Manifest, announced: Announcement | None) -> str | None:
+def is_leaving(pod: Manifest) -> bool:
+    """Whether it is on its way out, or back to its pool."""
+    marks = pod["metadata"].get("annotations", {})
+    return "deletionTimestamp" in pod["metadata"] or names.ANNOTATION_RELEASED_AT in marks
+
+
+def is_of_pool(pod: Manifest) -> bool:
+    """Whether the pod began as a standby: then what its kubelet says may be of an earlier model."""
+    return names.LABEL_POOL in pod["metadata"].get("labels", {})
+
+
+def taken_at(pod: Manifest) -> float:
+    """Unix seconds at which a standby became a replica; 0 for all other pods."""
+    marks = pod["metadata"].get("annotations", {})
+    return float(marks.get(names.ANNOTATION_DECIDED_AT, 0)) if is_of_pool(pod) else 0.0
+
+
     """What `stoker.dev/address` should say: where a ready pod answers, else nothing."""
     status = pod.get("status", {})
     present: str | None = pod["metadata"].get("annotations", {}).get(names.ANNOTATION_ADDRESS)
@@ -45,7 +62,8 @@ def wanted_address(pod: Manifest, announced: Announcement | None) -> str | None:
         if announced.phase == "Draining":
             return present
         return announced.address if announced.phase == "Ready" else None
-    if _condition(status, "Ready").get("status") == "True" and status.get("podIP"):
+    known = not is_of_pool(pod) and _condition(status, "Ready").get("status") == "True"
+    if known and status.get("podIP"):
         ip = status["podIP"]
         return present or f"{f'[{ip}]' if ':' in ip else ip}:{names.RUNTIME_PORT}"
     return present
@@ -60,7 +78,8 @@ def wake_instants(
     instants = dict(announced.phases)
     instants["asked"] = float(annotations.get(names.ANNOTATION_ASKED_AT, 0))
     instants["decided"] = float(annotations.get(names.ANNOTATION_DECIDED_AT, 0))
-    instants["scheduled"] = scheduled_at or parse_instant(placed.get("lastTransitionTime"))
+    if not is_of_pool(pod):
+        instants["scheduled"] = scheduled_at or parse_instant(placed.get("lastTransitionTime"))
     return {phase: at for phase, at in instants.items() if at}
 
 
@@ -86,7 +105,7 @@ def find_failure(pod: Manifest, announced: Announcement | None) -> Failure | Non
     if announced is not None and announced.phase == "Failed":
         reason = announced.reason or Reason.ENGINE_CRASHED
         return Failure(reason, announced.message or f"See `kubectl logs {name}`.")
-    return _crash(name, container, announced)
+    return _crash(name, container, announced, taken_at(pod))
 
 
 def _pull_failure(pod: Manifest, waiting: Manifest) -> Failure:
@@ -99,14 +118,18 @@ def _pull_failure(pod: Manifest, waiting: Manifest) -> Failure:
     return Failure(Reason.IMAGE_PULL_FAILED, message, final=False)
 
 
-def _crash(name: str, container: Manifest, announced: Announcement | None) -> Failure | None:
-    """A container that ended by itself is down until its next process says that it started."""
+def _crash(
+    name: str, container: Manifest, announced: Announcement | None, since: float
+) -> Failure | None:
+    """A container that ended by itself is down until its next process says that it started; what
+    was before `since` concerned somebody else."""
     earlier: Manifest = container.get("lastState", {}).get("terminated", {})
     last: Manifest = container.get("state", {}).get("terminated", earlier)
     if not last or container.get("ready"):
         return None
     ended_at = parse_instant(last.get("finishedAt"))
-    if announced is not None and announced.phases.get("container", 0.0) > ended_at:
+    said_at = announced.phases.get("container", 0.0) if announced is not None else 0.0
+    if max(said_at, since) > ended_at:
         return None
     words = (last.get("message") or last.get("reason") or "").strip()[-300:]
     message = (
@@ -120,7 +143,9 @@ def _crash(name: str, container: Manifest, announced: Announcement | None) -> Fa
 def _is_ready(status: Manifest, announced: Announcement | None) -> bool:
     if announced is not None:
         return announced.phase == "Ready"
-    return bool(_condition(status, "Ready").get("status") == "True")
+    if is_of_pool(pod):
+        return names.ANNOTATION_ADDRESS in pod["metadata"].get("annotations", {})
+    return bool(_condition(pod.get("status", {}), "Ready").get("status") == "True")
 
 
 def _container(status: Manifest) -> Manifest:

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 SELECTORS = {
     "LLMDeployment": "",
     "WarmPool": "",
-    "Pod": names.LABEL_DEPLOYMENT,
+    "Pod": f"{names.LABEL_NAME}={names.RUNTIME_NAME}",
     "Service": names.LABEL_DEPLOYMENT,
     "PersistentVolumeClaim": "",
 }

@@ -20,13 +20,14 @@ SKEW_S = 5.0
 
 
 class Snapshot:
-    """Objects by kind and key; pods also by deployment."""
+    """Objects by kind and key; pods also by deployment and by pool."""
 
     def __init__(self) -> None:
         self.synced = False
         """Whether everything was listed once; before that nothing may be decided."""
         self._objects: dict[str, dict[str, Manifest]] = defaultdict(dict)
         self._pods: dict[str, set[str]] = defaultdict(set)
+        self._pool_pods: dict[str, set[str]] = defaultdict(set)
         self._announced: dict[str, Announcement] = {}
         self._scheduled_at: dict[str, float] = {}
 
@@ -37,8 +38,8 @@ class Snapshot:
         known = objects.get(key)
         if known is not None and version_of(manifest) <= version_of(known):
             return False
-        if known is not None and known["metadata"]["uid"] != manifest["metadata"]["uid"]:
-            self._forget(kind, known)
+        if known is not None:
+            self._unlist(kind, known, manifest)
         objects[key] = manifest
         if kind == "Pod":
             self._index_pod(manifest, now)
@@ -76,6 +77,19 @@ class Snapshot:
         """The pods of a deployment, by name."""
         return [self._objects["Pod"][key] for key in sorted(self._pods.get(deployment, ()))]
 
+    def pool_pods(self, pool: str) -> list[Manifest]:
+        """The pods of a pool, by name, those that serve a deployment by now included."""
+        return [self._objects["Pod"][key] for key in sorted(self._pool_pods.get(pool, ()))]
+
+    def all_pods(self) -> Iterable[Manifest]:
+        """Every runtime pod."""
+        return self._objects["Pod"].values()
+
+    def of_pool(self, namespace: str, pool: str) -> list[Manifest]:
+        """The deployments that name a pool, by name."""
+        named = sorted(self._objects["LLMDeployment"].items())
+        return [one for key, one in named if pool_named(one) == f"{namespace}/{pool}"]
+
     def claims(self, namespace: str) -> frozenset[str]:
         """The PersistentVolumeClaims of a namespace."""
         split = (key.split("/", 1) for key in self._objects["PersistentVolumeClaim"])
@@ -103,16 +117,30 @@ class Snapshot:
 
     def _index_pod(self, pod: Manifest, now: float) -> None:
         uid = pod["metadata"]["uid"]
-        self._pods[_deployment_of(pod)].add(key_of(pod))
+        self._pods[_owner_of(pod, names.LABEL_DEPLOYMENT)].add(key_of(pod))
+        self._pool_pods[_owner_of(pod, names.LABEL_POOL)].add(key_of(pod))
         if pod["spec"].get("nodeName"):
             self._scheduled_at.setdefault(uid, now)
 
+    def _unlist(self, kind: str, known: Manifest, manifest: Manifest) -> None:
+        """Before `manifest` takes its place: a pod that moves says everything anew."""
+        if known["metadata"]["uid"] != manifest["metadata"]["uid"]:
+            self._forget(kind, known)
+        elif kind == "Pod":
+            label = names.LABEL_DEPLOYMENT
+            if _owner_of(known, label) != _owner_of(manifest, label):
+                self._announced.pop(known["metadata"]["uid"], None)
+            self._unindex_pod(known)
+
     def _forget(self, kind: str, manifest: Manifest) -> None:
         if kind == "Pod":
-            uid = manifest["metadata"]["uid"]
-            self._pods[_deployment_of(manifest)].discard(key_of(manifest))
-            self._announced.pop(uid, None)
-            self._scheduled_at.pop(uid, None)
+            self._unindex_pod(manifest)
+            self._announced.pop(manifest["metadata"]["uid"], None)
+            self._scheduled_at.pop(manifest["metadata"]["uid"], None)
+
+    def _unindex_pod(self, pod: Manifest) -> None:
+        self._pods[_owner_of(pod, names.LABEL_DEPLOYMENT)].discard(key_of(pod))
+        self._pool_pods[_owner_of(pod, names.LABEL_POOL)].discard(key_of(pod))
 
 
 def deployments_using(snapshot: Snapshot, claim: str) -> Iterable[str]:
@@ -125,9 +153,17 @@ def deployments_using(snapshot: Snapshot, claim: str) -> Iterable[str]:
             yield key
 
 
-def _deployment_of(pod: Manifest) -> str:
+def pool_named(deployment: Manifest) -> str:
+    """`namespace/name` of the pool that a deployment's manifest names; empty when it names none."""
+    scaling = deployment.get("spec", {}).get("scaling") or {}
+    name = (scaling.get("warmPool") or {}).get("name", "")
+    return f"{deployment['metadata']['namespace']}/{name}" if name else ""
+
+
+def _owner_of(pod: Manifest, label: str) -> str:
+    """`namespace/name` of the deployment or the pool that a label names."""
     metadata = pod["metadata"]
-    return f"{metadata['namespace']}/{metadata.get('labels', {}).get(names.LABEL_DEPLOYMENT, '')}"
+    return f"{metadata['namespace']}/{metadata.get('labels', {}).get(label, '')}"
 
 
 def _slim(kind: str, manifest: Manifest) -> Manifest:
@@ -139,7 +175,9 @@ def _slim(kind: str, manifest: Manifest) -> Manifest:
 
 
 def _speaks_for(announcement: Announcement, pod: Manifest) -> bool:
-    """Whether it comes from this pod and not from an earlier one of the same name."""
+    """Whether it comes from this pod, not from an earlier one of the same name or another model."""
+    if announcement.key != _owner_of(pod, names.LABEL_DEPLOYMENT):
+        return False
     ip = pod.get("status", {}).get("podIP")
     started_at = announcement.phases.get("container")
     created_at = parse_instant(pod["metadata"].get("creationTimestamp"))

@@ -99,8 +99,10 @@ def guess_cold_start_s(model: str) -> float:
     return next((seconds for limit, seconds in _GUESSES_S if sizes[-1] <= limit), UNKNOWN_S)
 
 
-def derive_cold_start(asked_at: float, instants: Mapping[str, float]) -> ColdStart:
-    """The seconds of each phase of a fresh wake, from the instants at which the phases ended.
+def derive_cold_start(
+    asked_at: float, instants: Mapping[str, float], path: str = "fresh"
+) -> ColdStart:
+    """The seconds of each phase of a wake, from the instants at which the phases ended.
 
     A phase without an instant is absent and its seconds fall to the next one. Clocks of nodes may
     disagree: a phase that ends before its predecessor counts as 0, and the next goes on from there.
@@ -114,7 +116,7 @@ def derive_cold_start(asked_at: float, instants: Mapping[str, float]) -> ColdSta
         phases[phase] = round(max(0.0, ended - last), 3)
         last = max(last, ended)
     return ColdStart(
-        path="fresh", total=round(last - asked_at, 3), phases=ColdStartPhases(**_snake(phases))
+        path=path, total=round(last - asked_at, 3), phases=ColdStartPhases(**_snake(phases))
     )
 
 

@@ -139,6 +139,8 @@ class Observed:
 
     @property
     def live(self) -> tuple[ObservedPod, ...]:
+    taken: frozenset[str] = frozenset()
+    """Further names that pods bear: those of a pool that serve a deployment by now."""
         """The replicas: pods that are not on their way out."""
         return tuple(pod for pod in self.pods if not pod.terminating)
 

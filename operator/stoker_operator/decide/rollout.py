@@ -104,7 +104,7 @@ def _surge_is_stuck(observed: Observed, now: float) -> bool:
 
 
 def _free_names(deployment: str, observed: Observed, count: int) -> tuple[str, ...]:
-    taken = {pod.name for pod in observed.pods}
+    taken = {pod.name for pod in observed.pods} | observed.taken
     names = (pod_name(deployment, observed.template, index) for index in itertools.count())
     return tuple(itertools.islice((name for name in names if name not in taken), max(0, count)))
 

@@ -10,9 +10,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from stoker_api.names import runtime_purpose
+from stoker_api.names import pool_purpose, runtime_purpose
 from stoker_api.tokens import derive_token
-from stoker_api.v1alpha1 import LLMDeployment
+from stoker_api.v1alpha1 import LLMDeployment, WarmPool
 from stoker_operator.build.network_policy import Release, build_network_policy
 from stoker_operator.build.secret import build_token_secret
 from stoker_operator.build.service import build_client_service, build_headless_service
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Children:
-    """What each deployment has beside pods."""
+    """What each deployment or pool has beside pods."""
 
     def __init__(
         self,
@@ -50,16 +50,24 @@ class Children:
 
     async def apply_guards(self, deployment: LLMDeployment) -> None:
         """Write what pods must not run without, once per process: none of it may be read."""
-        uid = deployment.metadata.uid
-        if self._guarded.get(deployment.key) == uid:
+        purpose = runtime_purpose(deployment.metadata.namespace, deployment.metadata.name)
+        await self._guard(deployment.key, deployment, purpose)
+
+    async def _guard(self, key: str, owner: LLMDeployment | WarmPool, purpose: str) -> None:
+        uid = owner.metadata.uid
+        if self._guarded.get(key) == uid:
             return
         if self._key is not None:
-            purpose = runtime_purpose(deployment.metadata.namespace, deployment.metadata.name)
-            token = derive_token(self._key, purpose)
-            await self._cluster.apply(build_token_secret(deployment, token))
+            await self._cluster.apply(build_token_secret(owner, derive_token(self._key, purpose)))
         if self._closed_to is not None:
-            await self._cluster.apply(build_network_policy(deployment, self._closed_to))
-        self._guarded[deployment.key] = uid
+            await self._cluster.apply(build_network_policy(owner, self._closed_to))
+        self._guarded[key] = uid
+
+    async def apply_pool_guards(self, pool: WarmPool) -> None:
+        """The same for a pool's pods, whose admin ports have a key of their own."""
+        metadata = pool.metadata
+        key = f"pool/{metadata.namespace}/{metadata.name}"
+        await self._guard(key, pool, pool_purpose(metadata.namespace, metadata.name))
 
     async def apply_services(self, deployment: LLMDeployment, now: float) -> None:
         """Make both Services, or mend them."""

@@ -24,7 +24,7 @@ from stoker_operator.build.pod import PodOrder, build_pod
 from stoker_operator.cluster.client import Cluster
 from stoker_operator.cluster.kinds import Manifest, key_of
 from stoker_operator.cluster.ledger import DemandLedger, DemandSum
-from stoker_operator.cluster.pods import observe_pod, wake_instants
+from stoker_operator.cluster.pods import is_leaving, observe_pod, wake_instants
 from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.decide.autoscaler import decide_scale
 from stoker_operator.decide.coldstart import derive_cold_start, estimate_cold_start_s
@@ -39,9 +39,11 @@ from stoker_operator.decide.observed import (
 from stoker_operator.decide.problem import derive_problem
 from stoker_operator.decide.rollout import plan_rollout
 from stoker_operator.errors import Conflict, NotFound, Rejected
+from stoker_operator.handlers.adoption import Adoption
 from stoker_operator.handlers.children import Children
 from stoker_operator.handlers.marks import Marks
 from stoker_operator.handlers.memory import Memory, recall
+from stoker_operator.handlers.pools import Pools
 from stoker_operator.handlers.report import Reporter
 from stoker_operator.metrics import COLD_START_SECONDS, DEMAND_TO_POD_SECONDS
 
@@ -60,6 +62,7 @@ class World:
     children: Children
     pod_settings: PodSettings
     gateway_url: str
+    pools: Pools
     clock: Callable[[], float] = time.time
 
 
@@ -70,6 +73,7 @@ class DeploymentReconciler:
         self._world = world
         self._reporter = Reporter(world.cluster, world.snapshot, world.gateway_url)
         self._marks = Marks(world.cluster, world.snapshot)
+        self._adoption = Adoption(world.cluster, world.snapshot, world.pools)
         self._memories: dict[str, Memory] = {}
         self._asked_at: dict[str, float] = {}
         self._parsed: dict[str, tuple[str, LLMDeployment, str]] = {}
@@ -122,10 +126,16 @@ class DeploymentReconciler:
         demand = self._world.ledger.total(deployment.key, now)
         observed = self._observe(deployment, template, demand, now)
         memory = self._memory(deployment, observed)
+        failed = await self._adoption.attend(deployment, template, memory, now)
+        if failed is not None:
+            await self._reporter.record(deployment, failed)
+            observed = self._observe(deployment, template, demand, now)
         memory.failures = derive_failures(memory.failures, observed, now)
         source = deployment.spec.model.source
         cold_start_s = estimate_cold_start_s(memory.history, source)
-        policy = replace(observed.policy, cold_start_s=cold_start_s)
+        path = self._adoption.expect_path(deployment, self._world.pod_settings)
+        first_s = None if path == "fresh" else estimate_cold_start_s(memory.history, source, path)
+        policy = replace(observed.policy, cold_start_s=cold_start_s, first_wake_s=first_s)
         decision = decide_scale(policy, memory.replicas, observed.demand, memory.scale, now)
         memory.replicas, memory.scale = decision.replicas, decision.state
         plan = plan_rollout(
@@ -184,7 +194,10 @@ class DeploymentReconciler:
         try:
             if not held_off:
                 await self._world.children.apply_guards(deployment)
-                await asyncio.gather(*(self._create_pod(deployment, order) for order in orders))
+                left = await self._adoption.adopt(
+                    deployment, orders, memory, self._world.pod_settings
+                )
+                await asyncio.gather(*(self._create_pod(deployment, order) for order in left))
                 memory.rejection = None
         except Rejected as error:
             words = f"A pod was refused: {error} Correct the cause; it is tried again."
@@ -192,7 +205,8 @@ class DeploymentReconciler:
             memory.rejected_until = now + REJECTED_RETRY_S
             memory.rejected_generation = generation
         for pod in doomed:
-            await self._delete_pod(deployment, pod.name, pod.uid)
+            if not await self._adoption.release(deployment, pod.name, now):
+                await self._delete_pod(deployment, pod.name, pod.uid)
 
     async def _create_pod(self, deployment: LLMDeployment, order: PodOrder) -> None:
         manifest = build_pod(deployment, order, self._world.pod_settings)
@@ -223,7 +237,7 @@ class DeploymentReconciler:
         memory.timed &= {pod["metadata"]["uid"] for pod in pods}
         instants = []
         for pod in pods:
-            if "deletionTimestamp" not in pod["metadata"]:
+            if not is_leaving(pod):
                 self._time_wake(deployment, pod, memory)
                 instants.append(await self._marks.attend(pod, now))
         return min((at for at in instants if at), default=None)
@@ -231,14 +245,16 @@ class DeploymentReconciler:
     def _time_wake(self, deployment: LLMDeployment, pod: Manifest, memory: Memory) -> None:
         uid, metadata = pod["metadata"]["uid"], pod["metadata"]
         announced = self._world.snapshot.announced(uid)
-        if uid in memory.timed or announced is None or announced.phase != "Ready":
+        path = self._adoption.path_of(pod)
+        if uid in memory.timed or path is None or announced is None or announced.phase != "Ready":
             return
         memory.timed.add(uid)
         marked = names.ANNOTATION_ADDRESS in metadata.get("annotations", {})
         instants = wake_instants(pod, announced, self._world.snapshot.scheduled_at(uid))
         if "decided" not in instants or (marked and deployment.status.last_cold_start):
             return
-        cold_start = derive_cold_start(instants.get("asked", instants["decided"]), instants)
+        asked_at = instants.get("asked", instants["decided"])
+        cold_start = derive_cold_start(asked_at, instants, path)
         memory.last_cold_start = cold_start
         memory.history = memory.history.with_total(cold_start.total, cold_start.path)
         phases = cold_start.phases.model_dump(by_alias=True, exclude_none=True)

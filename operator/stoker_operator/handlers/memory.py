@@ -28,6 +28,8 @@ class Memory:
     rejection: Failure | None = None
     rejected_until: float = 0.0
     rejected_generation: int = 0
+    distrusted_until: float = 0.0
+    """Until when replicas are started fresh, because a standby failed."""
     written_at: float = 0.0
     """When the status was last written."""
     timed: set[str] = field(default_factory=set)

@@ -141,6 +141,10 @@ class Reporter:
 
     async def _record(self, metadata: Manifest, note: Note) -> None:
         """An Event; a story that is lost is no reason to stop."""
+    async def record(self, deployment: LLMDeployment, note: Note) -> None:
+        """An Event about something that no status keeps."""
+        await self._record(deployment.metadata.model_dump(by_alias=True), note)
+
         try:
             await self._cluster.create(build_event(metadata, note, time.time()))
         except ClusterError as error:

@@ -16,7 +16,8 @@ import kopf
 from stoker_api import names
 from stoker_operator.cluster.kinds import Manifest, key_of
 from stoker_operator.cluster.resync import SELECTORS
-from stoker_operator.cluster.snapshot import Snapshot, deployments_using
+from stoker_operator.cluster.snapshot import Snapshot, deployments_using, pool_named
+from stoker_operator.cluster.standby import pool_of
 from stoker_operator.handlers.children import Children
 from stoker_operator.handlers.workqueue import WorkQueue
 from stoker_operator.metrics import DEPLOYMENTS
@@ -41,6 +42,8 @@ class Intake:
 
     def take(self, kind: str, event: str | None, manifest: Manifest, now: float) -> None:
         """One watch event: remember it, and have looked at what it concerns."""
+        if kind == "LLMDeployment":
+            self._touch_pools(self.snapshot.get(kind, key_of(manifest)), manifest)
         if event == "DELETED":
             changed = self.snapshot.remove(manifest, kind)
             if kind == "Service":
@@ -49,6 +52,10 @@ class Intake:
             changed = self.snapshot.upsert(manifest, kind, now)
         if changed:
             DEPLOYMENTS.set(len(self.snapshot.keys("LLMDeployment")))
+            if kind == "Pod" and (pool := pool_of(manifest)):
+                self.pools.add(pool)
+                if not _owner_of(manifest):
+                    return
             self.touch(kind, key_of(manifest), _owner_of(manifest))
 
     def touch(self, kind: str, key: str, owner: str = "") -> None:
@@ -61,6 +68,7 @@ class Intake:
             case "PersistentVolumeClaim":
                 for deployment in deployments_using(self.snapshot, key):
                     self.deployments.add(deployment)
+                self._touch_namespace(self.pools, "WarmPool", key)
             case _:
                 self._touch_owner(key, owner)
 
@@ -75,10 +83,19 @@ class Intake:
         if owner:
             self.deployments.add(owner)
             return
+        self._touch_namespace(self.deployments, "LLMDeployment", key)
+        self._touch_namespace(self.pools, "WarmPool", key)
+
+    def _touch_namespace(self, queue: WorkQueue, kind: str, key: str) -> None:
         namespace = key.split("/", 1)[0]
-        for deployment in self.snapshot.keys("LLMDeployment"):
-            if deployment.startswith(f"{namespace}/"):
-                self.deployments.add(deployment)
+        for each in self.snapshot.keys(kind):
+            if each.startswith(f"{namespace}/"):
+                queue.add(each)
+
+    def _touch_pools(self, *deployments: Manifest | None) -> None:
+        """The pools that a deployment names, or named: what their standbys mount follows it."""
+        for name in {pool_named(one) for one in deployments if one is not None} - {""}:
+            self.pools.add(name)
 
 
 def build_registry(intake: Intake, clock: Any) -> kopf.OperatorRegistry:

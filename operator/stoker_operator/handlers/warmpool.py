@@ -1,53 +1,227 @@
-"""WarmPools: accepted and kept, and told honestly that nothing is done for them yet.
+"""One look at one WarmPool: observe, decide, build, apply, report.
 
-Knows one condition; the standbys themselves come with a later release. Called by the work queue.
+Knows the order of the steps; which pods are made is decided as for a deployment (`decide.rollout`),
+how many by `decide.pool_size`. Deployments take standbys by themselves (`adoption`), and the pool
+refills behind them. Called by the work queue, and again at the instant that it returns.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
 from stoker_api import names
-from stoker_api.conditions import Condition, ConditionType, Reason, merge_conditions
+from stoker_api.conditions import Reason
+from stoker_api.source import parse_source
 from stoker_api.status import WarmPoolStatus
-from stoker_api.v1alpha1 import WarmPool
+from stoker_api.v1alpha1 import LLMDeployment, WarmPool
+from stoker_operator.build.frame import PodSettings
+from stoker_operator.build.metadata import derive_pool_hash, format_pool_selector
+from stoker_operator.build.standby import build_standby, locate
 from stoker_operator.cluster.client import Cluster
+from stoker_operator.cluster.kinds import Manifest, key_of
 from stoker_operator.cluster.snapshot import Snapshot
-from stoker_operator.errors import NotFound
-
-MESSAGE = (
-    "This release keeps no standby pods: deployments that name this pool start fresh pods. "
-    "Nothing is lost by leaving the object here."
+from stoker_operator.cluster.standby import is_standby, observe_standby, observe_waiting
+from stoker_operator.decide.failure import derive_failures
+from stoker_operator.decide.observed import Failure, Observed, ObservedPod, Policy
+from stoker_operator.decide.pool import derive_need, find_misfit
+from stoker_operator.decide.pool_size import (
+    CPU_SHARE,
+    GPU_SHARE,
+    LOOK_S,
+    PoolPolicy,
+    decide_pool_size,
 )
+from stoker_operator.decide.pool_status import PoolSources, derive_pool_status, keep_sizing
+from stoker_operator.decide.rollout import plan_rollout
+from stoker_operator.errors import Conflict, NotFound, Rejected
+from stoker_operator.handlers.children import Children
+from stoker_operator.handlers.pools import PoolMemory, Pools
+
+logger = logging.getLogger(__name__)
+
+REJECTED_RETRY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What a pool's standbys are made from, and for whom."""
+
+    template: str
+    claims: frozenset[str]
+    missing: tuple[str, ...]
+    deployments: tuple[LLMDeployment, ...]
 
 
 class WarmPoolReconciler:
-    """Keeps the condition of every pool."""
+    """Brings pools to where they should be."""
 
     def __init__(
-        self, cluster: Cluster, snapshot: Snapshot, clock: Callable[[], float] = time.time
+        self,
+        cluster: Cluster,
+        snapshot: Snapshot,
+        pools: Pools,
+        children: Children,
+        settings: Callable[[], PodSettings],
     ) -> None:
         self._cluster = cluster
         self._snapshot = snapshot
-        self._clock = clock
+        self._pools = pools
+        self._children = children
+        self._settings = settings
+        self.clock: Callable[[], float] = time.time
 
     async def reconcile(self, key: str) -> float | None:
-        """One look; there is nothing to come back for."""
+        """One look; when to look again."""
         manifest = self._snapshot.get("WarmPool", key)
+        self._pools.orders.keep({pod["metadata"]["uid"] for pod in self._snapshot.all_pods()})
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
+            self._pools.forget(key)
+            self._children.forget(f"pool/{key}")
             return None
         try:
             pool = WarmPool.model_validate(manifest)
-        except ValidationError:
+        except ValidationError as error:
+            logger.warning("pool %s cannot be read: %s", key, error)
             return None
-        now = self._clock()
-        after = derive_pool_status(pool, now)
+        return await self._reconcile(key, pool, self.clock())
+
+    async def _reconcile(self, key: str, pool: WarmPool, now: float) -> float | None:
+        memory = self._pools.recall(key, pool.metadata.uid, pool.status, now)
+        wish = self._observe_wish(pool)
+        memory.template = wish.template
+        observed = self._observe(key, pool, wish)
+        self._measure_refills(memory, observed, now)
+        policy = _derive_policy(pool)
+        memory.sizing = decide_pool_size(policy, memory.wakes, memory.sizing.desired, now)
+        memory.failures = derive_failures(memory.failures, observed, now)
+        desired, name = memory.sizing.desired, pool.metadata.name
+        plan = plan_rollout(name, desired, observed, memory.failures, now)
+        await self._apply(pool, wish, plan.create, memory, now)
+        await self._delete(pool, plan.delete, now)
+        await self._report(key, pool, wish, memory, now)
+        again_at = now + LOOK_S if desired > policy.least else None
+        instants = (again_at, plan.wake_at, memory.rejected_until if memory.rejection else None)
+        return min((at for at in instants if at is not None and at > now), default=None)
+
+    def _observe_wish(self, pool: WarmPool) -> _Wish:
+        """The claims that standbys mount: of `preload`, and of every deployment of the pool."""
+        deployments = tuple(self._deployments(pool))
+        wanted = [*pool.spec.preload, *(one.spec.model.source for one in deployments)]
+        sources = [parse_source(text) for text in dict.fromkeys(wanted)]
+        present = self._snapshot.claims(pool.metadata.namespace)
+        claims = frozenset(s.location for s in sources if s.scheme == "pvc") & present
+        missing = tuple(f"{s} is on no claim here" for s in sources if s.location not in claims)
+        return _Wish(derive_pool_hash(pool.spec, claims), claims, missing, deployments)
+
+    def _deployments(self, pool: WarmPool) -> list[LLMDeployment]:
+        found = []
+        for manifest in self._snapshot.of_pool(pool.metadata.namespace, pool.metadata.name):
+            try:
+                found.append(LLMDeployment.model_validate(manifest))
+            except ValidationError:
+                logger.debug("%s cannot be read, and wants nothing of a pool", key_of(manifest))
+        return found
+
+    def _observe(self, key: str, pool: WarmPool, wish: _Wish) -> Observed:
+        owned = [_disowned(pod, pool.metadata.uid) for pod in self._pools.waiting(key)]
+        pods = tuple(observe_waiting(pod, self._pools.said(pod)) for pod in owned)
+        others = (pod for pod in self._snapshot.pool_pods(key) if not is_standby(pod))
+        return Observed(
+            template=wish.template,
+            generation=pool.metadata.generation,
+            policy=Policy(),
+            pods=pods,
+            taken=frozenset(pod["metadata"]["name"] for pod in others),
+        )
+
+    def _measure_refills(self, memory: PoolMemory, observed: Observed, now: float) -> None:
+        for pod in observed.live:
+            made_at = memory.made_at.pop(pod.uid, None) if pod.ready else None
+            if made_at is not None:
+                memory.wakes = memory.wakes.with_refill(now - made_at)
+        present = {pod.uid for pod in observed.live}
+        memory.made_at = {uid: at for uid, at in memory.made_at.items() if uid in present}
+
+    async def _apply(
+        self, pool: WarmPool, wish: _Wish, create: tuple[str, ...], memory: PoolMemory, now: float
+    ) -> None:
+        if now < memory.rejected_until or not create:
+            return
+        try:
+            await self._children.apply_pool_guards(pool)
+            await asyncio.gather(*(self._create(pool, wish, name, memory) for name in create))
+            memory.rejection = None
+        except Rejected as error:
+            words = f"A standby was refused: {error} Correct the cause; it is tried again."
+            memory.rejection = Failure(Reason.POD_REJECTED, words)
+            memory.rejected_until = now + REJECTED_RETRY_S
+
+    async def _create(self, pool: WarmPool, wish: _Wish, name: str, memory: PoolMemory) -> None:
+        """Created, never applied: a name may still be that of a pod that serves somebody."""
+        manifest = build_standby(pool, name, wish.template, wish.claims, self._settings())
+        made = await self._cluster.create(manifest)
+        now = self.clock()
+        self._snapshot.upsert(made, "Pod", now)
+        memory.made_at[made["metadata"]["uid"]] = now
+        logger.info("made standby %s", key_of(manifest))
+
+    async def _delete(self, pool: WarmPool, doomed: tuple[ObservedPod, ...], now: float) -> None:
+        """Only while nobody has taken them: the version that was looked at is a precondition."""
+        for seen in doomed:
+            pod = self._snapshot.get("Pod", f"{pool.metadata.namespace}/{seen.name}")
+            if pod is None or not is_standby(pod) or seen.uid in self._pools.taking:
+                continue
+            try:
+                left = await self._cluster.delete("Pod", pod["metadata"])
+            except NotFound:
+                left = {}
+            except Conflict:
+                continue  # it has changed; the watch says how
+            if left.get("kind") == "Pod":
+                self._snapshot.upsert(left, "Pod", now)
+            else:
+                self._snapshot.remove(pod, "Pod")
+            logger.info("delete standby %s", key_of(pod))
+
+    async def _report(
+        self, key: str, pool: WarmPool, wish: _Wish, memory: PoolMemory, now: float
+    ) -> None:
+        pods = self._snapshot.pool_pods(key)
+        sources = PoolSources(
+            before=pool.status,
+            observed=self._observe(key, pool, wish),
+            sizing=keep_sizing(pool.status.sizing, memory.sizing),
+            adopted=sum(_serves(pod) for pod in pods),
+            selector=format_pool_selector(pool.metadata.name),
+            failures=memory.failures,
+            rejection=memory.rejection,
+            missing=wish.missing,
+            unfit=tuple(self._find_unfit(pool, wish)),
+        )
+        after = derive_pool_status(sources, now)
         if after != pool.status:
             await self._write(pool, after, now)
-        return None
+
+    def _find_unfit(self, pool: WarmPool, wish: _Wish) -> list[str]:
+        """Deployments that can adopt no standby of this spec; missing claims are told elsewhere."""
+        settings = self._settings()
+        manifest = build_standby(pool, "", wish.template, wish.claims, settings)
+        standby = observe_standby(manifest, None)
+        found = []
+        for deployment in wish.deployments:
+            spec = deployment.spec
+            image = settings.pick_image(spec.engine.image, spec.resources)
+            need = derive_need(deployment, image, locate(spec.model.parsed_source))
+            missing = replace(standby, claims=standby.claims | {need.claim})
+            if why := find_misfit(need, missing):
+                found.append(f"{deployment.metadata.name}: {why}")
+        return found
 
     async def _write(self, pool: WarmPool, status: WarmPoolStatus, now: float) -> None:
         metadata = {"name": pool.metadata.name, "namespace": pool.metadata.namespace}
@@ -64,15 +238,19 @@ class WarmPoolReconciler:
             self._snapshot.remove({"metadata": pool.metadata.model_dump(by_alias=True)}, "WarmPool")
 
 
-def derive_pool_status(pool: WarmPool, now: float) -> WarmPoolStatus:
-    """Not ready, and why."""
-    generation = pool.metadata.generation
-    not_ready = Condition(
-        type=ConditionType.READY,
-        status="False",
-        reason=Reason.NOT_YET_MANAGED,
-        message=MESSAGE,
-        observed_generation=generation,
-    )
-    conditions = merge_conditions(pool.status.conditions, [not_ready], now)
-    return WarmPoolStatus(observed_generation=generation, conditions=conditions)
+def _derive_policy(pool: WarmPool) -> PoolPolicy:
+    size = pool.spec.size
+    share = float(pool.spec.resources.gpus) * GPU_SHARE or CPU_SHARE
+    return PoolPolicy(size.min, size.min if size.max is None else size.max, share)
+
+
+def _serves(pod: Manifest) -> bool:
+    labels = pod["metadata"].get("labels", {})
+    return names.LABEL_DEPLOYMENT in labels and "deletionTimestamp" not in pod["metadata"]
+
+
+def _disowned(pod: Manifest, owner: str) -> Manifest:
+    """A standby of an earlier pool of the same name is about to be collected."""
+    if any(each["uid"] == owner for each in pod["metadata"].get("ownerReferences", ())):
+        return pod
+    return pod | {"metadata": pod["metadata"] | {"deletionTimestamp": "soon"}}

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from stoker_operator.build.pod import PodOrder, PodSettings, build_args, build_pod
+from stoker_operator.build.frame import PodSettings
+from stoker_operator.build.pod import PodOrder, build_args, build_pod
 from support.builders import make_llm
 from support.golden import check_golden
 

@@ -45,7 +45,7 @@ async def test_the_first_look_waits_for_the_crds_and_the_server(
     assert changed == [("Pod", "ns/chat-0")]
     assert snapshot.pods("ns/chat")[0]["kind"] == "Pod"
     selectors = {path: query for _, path, query, _ in server.requests}
-    assert selectors["/api/v1/pods"] == {"labelSelector": "stoker.dev/deployment"}
+    assert selectors["/api/v1/pods"] == {"labelSelector": "app.kubernetes.io/name=stoker-runtime"}
 
 
 async def test_what_vanished_unseen_is_noticed_later(server: ApiServer) -> None:

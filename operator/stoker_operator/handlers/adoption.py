@@ -1,0 +1,229 @@
+"""Replicas out of warm pools: take a standby, have it load, and let it go again.
+
+Knows the order of the writes and that each is safe to repeat; which standby fits and when one is
+worth returning is in `decide.pool`. Two marks on the pod say how far things are, so an operator
+that was killed goes on at its next look: the deployment's label (it is ours, the order to load is
+sent until it is answered) and `stoker.dev/released-at` (it is let go, `/unload` is sent).
+
+    standby ─relabel→ ours ─/load→ Ready (announced by the pod itself) ─mark→ released ─/unload→
+    standby, or deleted where the pool does not want it or anything failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+from collections.abc import Sequence
+
+from stoker_api import names
+from stoker_api.conditions import Reason
+from stoker_api.v1alpha1 import LLMDeployment, WarmPool
+from stoker_operator.build.adoption import build_adoption, build_load, build_return
+from stoker_operator.build.frame import PodSettings
+from stoker_operator.build.pod import PodOrder
+from stoker_operator.build.standby import locate
+from stoker_operator.cluster.client import Cluster
+from stoker_operator.cluster.kinds import Manifest, key_of
+from stoker_operator.cluster.snapshot import Snapshot
+from stoker_operator.cluster.standby import admin_address, pool_of
+from stoker_operator.decide.coldstart import ColdStartHistory, estimate_cold_start_s
+from stoker_operator.decide.event import Note
+from stoker_operator.decide.pool import (
+    Need,
+    derive_need,
+    expect_path,
+    is_worth_returning,
+    pick_standbys,
+)
+from stoker_operator.errors import Conflict, NotFound
+from stoker_operator.handlers.memory import Memory
+from stoker_operator.handlers.pools import Pools
+
+logger = logging.getLogger(__name__)
+
+DISTRUST_S = 60.0
+"""After a standby failed, replicas are started fresh for this long."""
+
+
+class Adoption:
+    """What a deployment does with pools."""
+
+    def __init__(self, cluster: Cluster, snapshot: Snapshot, pools: Pools) -> None:
+        self._cluster = cluster
+        self._snapshot = snapshot
+        self._pools = pools
+
+    async def adopt(
+        self,
+        deployment: LLMDeployment,
+        orders: Sequence[PodOrder],
+        memory: Memory,
+        settings: PodSettings,
+    ) -> list[PodOrder]:
+        """Take standbys for as many orders as can be; the orders that are left."""
+        key = pool_key(deployment)
+        if not orders or key is None:
+            return list(orders)
+        need = _need(deployment, settings)
+        now = orders[0].decided_at
+        if (pool := self._pools.known(key)) is not None:
+            saved_s = _saved_s(memory.history, deployment.spec.model.source)
+            pool.wakes = pool.wakes.with_wakes(len(orders), saved_s, now)
+        trusted = now >= memory.distrusted_until
+        picked = pick_standbys(need, self._pools.standbys(key) if trusted else (), len(orders))
+        uids = {one.uid for one in picked}
+        pods = [pod for pod in self._pools.waiting(key) if pod["metadata"]["uid"] in uids]
+        self._pools.taking |= uids
+        try:
+            taken = await asyncio.gather(
+                *(self._take(deployment, *pair) for pair in zip(pods, orders, strict=False))
+            )
+        finally:
+            self._pools.taking -= uids
+        self._pools.touch_pool(key)
+        return [order for order, got in itertools.zip_longest(orders, taken) if not got]
+
+    def expect_path(self, deployment: LLMDeployment, settings: PodSettings) -> str:
+        """How the next replica would wake."""
+        key = pool_key(deployment)
+        if key is None:
+            return "fresh"
+        return expect_path(_need(deployment, settings), self._pools.standbys(key))
+
+    def path_of(self, pod: Manifest) -> str | None:
+        """How a pod came to its model; None while an adopted one has not told."""
+        if not pool_of(pod):
+            return "fresh"
+        outcome = self._pools.orders.outcome(pod["metadata"]["uid"], "/load")
+        return outcome.state.path or "warm" if outcome is not None else None
+
+    async def attend(
+        self, deployment: LLMDeployment, template: str, memory: Memory, now: float
+    ) -> Note | None:
+        """Go on with pods of pools that are ours or let go; what failed, if something did."""
+        failed = None
+        for pod in self._snapshot.pods(deployment.key):
+            metadata = pod["metadata"]
+            if not pool_of(pod) or "deletionTimestamp" in metadata:
+                continue
+            if names.ANNOTATION_RELEASED_AT in metadata.get("annotations", {}):
+                await self._see_off(pod, now)
+            elif metadata["labels"].get(names.LABEL_TEMPLATE) == template:
+                failed = await self._see_in(deployment, pod, memory, now) or failed
+        return failed
+
+    async def release(self, deployment: LLMDeployment, name: str, now: float) -> bool:
+        """Let a pod go back to its pool, if it is one's and wanted there; whether it goes."""
+        pod = self._snapshot.get("Pod", f"{deployment.metadata.namespace}/{name}")
+        if pod is None or not pool_of(pod) or not self._is_wanted_back(pod):
+            return False
+        ready = names.ANNOTATION_ADDRESS in pod["metadata"].get("annotations", {})
+        if not ready:
+            return False
+        mark: dict[str, str | None] = {names.ANNOTATION_RELEASED_AT: f"{now:.6f}"}
+        try:
+            left = await self._cluster.annotate("Pod", pod["metadata"], mark)
+        except (NotFound, Conflict):
+            return False
+        self._snapshot.upsert(left, "Pod", now)
+        logger.info("let pod %s go back to pool %s", key_of(pod), pool_of(pod))
+        await self._see_off(left, now)
+        return True
+
+    async def _take(self, deployment: LLMDeployment, pod: Manifest, order: PodOrder) -> bool:
+        """One write that only one of two can win; then the order to load, not waited for."""
+        try:
+            left = await self._cluster.change(build_adoption(deployment, pod, order))
+        except (NotFound, Conflict) as error:
+            logger.info("standby %s went to somebody else: %s", key_of(pod), error)
+            return False
+        self._snapshot.upsert(left, "Pod", order.decided_at)
+        logger.info("adopted %s for %s", key_of(pod), deployment.key)
+        self._load(deployment, left)
+        return True
+
+    def _load(self, deployment: LLMDeployment, pod: Manifest) -> tuple[str, str] | None:
+        metadata = deployment.metadata
+        token = self._pools.token(names.runtime_purpose(metadata.namespace, metadata.name))
+        body = json.dumps(build_load(deployment, token), sort_keys=True)
+        outcome = self._pools.order(pod, "/load", body) if admin_address(pod) else None
+        return outcome.failure if outcome is not None else None
+
+    async def _see_in(
+        self, deployment: LLMDeployment, pod: Manifest, memory: Memory, now: float
+    ) -> Note | None:
+        """See that it loads; a pod that could not is given up, whatever the cause."""
+        failure = self._load(deployment, pod)
+        if failure is None:
+            return None
+        memory.distrusted_until = now + DISTRUST_S
+        await self._delete(pod, now)
+        reason, words = failure
+        message = f"Standby {pod['metadata']['name']} could not load the model ({reason}): {words}"
+        return Note("Warning", Reason.ADOPTION_FAILED, f"{message} A fresh pod is started.")
+
+    async def _see_off(self, pod: Manifest, now: float) -> None:
+        """See that it forgets the model, then hand it back."""
+        outcome = self._pools.order(pod, "/unload")
+        if outcome is None:
+            return
+        if outcome.failure is not None or not self._is_wanted_back(pod):
+            await self._delete(pod, now)
+            return
+        manifest = self._snapshot.get("WarmPool", pool_of(pod))
+        assert manifest is not None, "a pool that wants it is there"
+        pool = WarmPool.model_validate(manifest)
+        try:
+            left = await self._cluster.change(build_return(pool, pod))
+            self._snapshot.upsert(left, "Pod", now)
+            logger.info("returned %s to pool %s", key_of(pod), pool_of(pod))
+        except (NotFound, Conflict):
+            return  # the watch brings what it is now
+        self._pools.touch_pool(pool_of(pod))
+
+    def _is_wanted_back(self, pod: Manifest) -> bool:
+        key = pool_of(pod)
+        memory, manifest = self._pools.known(key), self._snapshot.get("WarmPool", key)
+        if memory is None or manifest is None or "deletionTimestamp" in manifest["metadata"]:
+            return False
+        template = pod["metadata"]["labels"].get(names.LABEL_POOL_TEMPLATE, "")
+        return is_worth_returning(
+            template, memory.template, self._pools.standbys(key), memory.sizing.desired
+        )
+
+    async def _delete(self, pod: Manifest, now: float) -> None:
+        """Delete the very pod; it no longer counts."""
+        try:
+            left = await self._cluster.delete("Pod", _names(pod))
+        except (NotFound, Conflict):
+            left = {}
+        if left.get("kind") == "Pod" and left["metadata"].get("deletionTimestamp"):
+            self._snapshot.upsert(left, "Pod", now)
+        else:
+            self._snapshot.remove(pod, "Pod")
+
+
+def pool_key(deployment: LLMDeployment) -> str | None:
+    """`namespace/name` of the pool that a deployment wakes from."""
+    scaling = deployment.spec.autoscaling
+    if scaling is None or scaling.warm_pool is None:
+        return None
+    return f"{deployment.metadata.namespace}/{scaling.warm_pool.name}"
+
+
+def _need(deployment: LLMDeployment, settings: PodSettings) -> Need:
+    spec = deployment.spec
+    image = settings.pick_image(spec.engine.image, spec.resources)
+    return derive_need(deployment, image, locate(spec.model.parsed_source))
+
+
+def _saved_s(history: ColdStartHistory, source: str) -> float:
+    """What a standby saves a wake, as measured or guessed."""
+    fresh_s = estimate_cold_start_s(history, source)
+    return fresh_s - estimate_cold_start_s(history, source, "warm")
+
+
+def _names(pod: Manifest) -> Manifest:
+    return {key: pod["metadata"][key] for key in ("namespace", "name", "uid")}

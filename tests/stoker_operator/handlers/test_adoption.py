@@ -1,0 +1,323 @@
+"""From a standby to a replica and back: who wins, what is sent, what a kill or a failure leaves."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from stoker_api import names
+from stoker_api.tokens import derive_token
+from stoker_operator.decide.pool_size import WakeHistory
+from support.fake_cluster import Killed
+from support.operator_world import make_claim
+from support.pool_world import POOL, PoolWorld, make_pool, make_warm, name_of, owner_of
+
+TOKEN = derive_token(b"key", "runtime/ns/chat")
+
+
+@pytest.fixture
+async def world() -> PoolWorld:
+    """A pool whose standby waits, and a deployment at zero that names it."""
+    world = PoolWorld().add(make_pool(), make_warm())
+    await world.fill()
+    return world
+
+
+async def test_a_wake_takes_the_standby_and_has_it_load(world: PoolWorld) -> None:
+    [standby] = world.standbys
+    before = len(world.cluster.writes)
+    world.demand(queued=1)
+    await world.settle()
+    assert world.cluster.writes[before] == ("change", "Pod", f"ns/{name_of(standby)}")
+    [pod] = world.of_deployment()
+    assert pod["metadata"]["uid"] == standby["metadata"]["uid"]
+    assert owner_of(pod) == ("LLMDeployment", "chat")
+    [order] = world.ports.orders("/load")
+    assert order.address == "10.2.0.1:8001"
+    assert order.token == derive_token(b"key", "pool/ns/shared")
+    assert json.loads(order.body) == {
+        "model": "/models/models/tiny",
+        "servedName": "chat",
+        "deployment": "chat",
+        "token": TOKEN,
+    }
+
+
+async def test_the_pool_refills_behind_under_another_name(world: PoolWorld) -> None:
+    [first] = world.standbys
+    world.demand(queued=1)
+    await world.settle()
+    [second] = world.standbys
+    assert name_of(second) != name_of(first)
+    assert (world.pool_status.adopted, world.pool_status.starting) == (1, 1)
+
+
+@pytest.mark.parametrize("path", ["warm", "resident"])
+async def test_the_wake_says_by_which_way_it_came(world: PoolWorld, path: str) -> None:
+    if path == "resident":
+        world.ports.residents["/models/models/tiny"] = 1000
+    await world.wake()
+    assert world.status.last_cold_start is not None
+    assert world.status.last_cold_start.path == path
+    assert world.status.last_cold_start.phases.scheduled is None
+    [record] = world.status.cold_starts or []
+    assert record.path == path
+    [pod] = world.of_deployment()
+    assert pod["metadata"]["annotations"][names.ANNOTATION_ADDRESS] == "10.2.0.1:8000"
+    assert world.condition("Ready")[1] == "Serving"
+
+
+async def test_a_standby_that_is_not_settled_or_does_not_fit_is_left_alone() -> None:
+    world = PoolWorld().add(make_pool(), make_warm(engine={"image": "mine:1"}))
+    await world.fill()
+    world.demand(queued=1)
+    await world.settle()
+    [pod] = world.of_deployment()
+    assert names.LABEL_POOL not in pod["metadata"]["labels"]
+    assert len(world.standbys) == 1
+
+
+async def test_an_empty_pool_means_fresh_pods(world: PoolWorld) -> None:
+    world.demand(queued=100)
+    await world.settle()
+    pools = [names.LABEL_POOL in pod["metadata"]["labels"] for pod in world.of_deployment()]
+    assert sorted(pools) == [False, False, True]
+
+
+async def test_of_two_that_want_one_standby_one_gets_it(world: PoolWorld) -> None:
+    world.add(make_warm("more"))
+    world.keys.append("ns/more")
+    await world.settle()
+    world.cluster.show(world.snapshot, world.now)
+    another = PoolWorld(world.cluster)
+    another.ports = world.ports
+    another.restart()
+    await another.settle()
+    stale = another.snapshot
+    world.demand(queued=1)
+    await world.settle()
+    [standby] = [p for p in world.of_deployment() if names.LABEL_POOL in p["metadata"]["labels"]]
+    assert stale.get("Pod", f"ns/{name_of(standby)}") != standby, "the other has not seen it yet"
+    demand = another.reported.model_copy(update={"deployment": "ns/more", "queued": 1})
+    another.ledger.record(("10.0.0.1", 8090), demand, another.now)
+    await another.reconciler.reconcile("ns/more")
+    assert owner_of(world.cluster.objects["Pod", f"ns/{name_of(standby)}"])[1] == "chat"
+    [fresh] = world.of_deployment("more")
+    assert names.LABEL_POOL not in fresh["metadata"]["labels"]
+
+
+async def test_an_operator_killed_between_relabel_and_load_sends_the_order_again(
+    world: PoolWorld,
+) -> None:
+    world.cluster.kill_at, world.cluster.reply_lost = len(world.cluster.writes), True
+    world.demand(queued=1)
+    with pytest.raises(Killed):
+        await world.settle()
+    assert world.ports.orders("/load") == []
+    world.cluster.kill_at = None
+    world.restart()
+    await world.settle()
+    assert len(world.ports.orders("/load")) == 1
+    assert len(world.of_deployment()) == 1
+    world.restart()
+    await world.settle()
+    first, second = world.ports.orders("/load")
+    assert first == second, "an order that may be given twice"
+
+
+async def test_a_standby_that_dies_is_given_up_for_a_fresh_pod(world: PoolWorld) -> None:
+    world.ports.gate.clear()
+    world.demand(queued=1)
+    await world.settle()
+    [pod] = world.of_deployment()
+    world.ports.gone.add("10.2.0.1:8001")
+    world.ports.gate.set()
+    await _wait_for(world, lambda: "AdoptionFailed" in world.events)
+    [fresh] = world.of_deployment()
+    assert fresh["metadata"]["uid"] != pod["metadata"]["uid"]
+    assert names.LABEL_POOL not in fresh["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("refusal", [(409, "conflict"), (422, "CheckpointBroken"), (400, "x")])
+async def test_a_refused_load_is_told_and_not_repeated(
+    world: PoolWorld, refusal: tuple[int, str]
+) -> None:
+    world.ports.refuse = refusal
+    world.demand(queued=1)
+    await _wait_for(world, lambda: "AdoptionFailed" in world.events)
+    await world.settle()
+    world.place_pods()
+    await world.settle()
+    [event] = [e for e in world.cluster.of_kind("Event") if e["reason"] == "AdoptionFailed"]
+    assert refusal[1] in event["message"]
+    assert event["type"] == "Warning"
+    assert len(world.ports.orders("/load")) == 1
+    [fresh] = world.of_deployment()
+    assert names.LABEL_POOL not in fresh["metadata"]["labels"]
+
+
+async def test_a_standby_whose_engine_is_not_up_is_asked_again(world: PoolWorld) -> None:
+    world.ports.starting.add("10.2.0.1:8001")
+    world.demand(queued=1)
+    await world.settle()
+    assert world.ports.loaded == {}
+    world.ports.starting.clear()
+    await _wait_for(world, lambda: bool(world.ports.loaded))
+    assert len(world.of_deployment()) == 1
+
+
+async def test_at_scale_down_a_full_pool_wants_nothing_back(world: PoolWorld) -> None:
+    await world.wake()
+    await world.settle()
+    assert world.pool_status.standby == 1, "it has refilled"
+    world.idle(61)
+    await world.settle()
+    assert world.of_deployment() == []
+    assert world.ports.orders("/unload") == []
+
+
+async def _wake_where_nothing_else_fits(world: PoolWorld) -> None:
+    """The refill waits for a node while the deployment serves."""
+    world.demand(queued=1)
+    await world.settle()
+    [pod] = world.of_deployment()
+    world.announce(pod)
+    await world.settle()
+
+
+async def test_at_scale_down_a_short_pool_takes_the_pod_back(world: PoolWorld) -> None:
+    await _wake_where_nothing_else_fits(world)
+    [served] = world.of_deployment()
+    world.idle(61)
+    await world.settle()
+    [unload] = world.ports.orders("/unload")
+    assert unload.token == derive_token(b"key", "pool/ns/shared")
+    [back] = world.standbys
+    assert back["metadata"]["uid"] == served["metadata"]["uid"]
+    assert owner_of(back) == ("WarmPool", "shared")
+    assert not set(back["metadata"]["annotations"]) & {
+        names.ANNOTATION_ADDRESS,
+        names.ANNOTATION_RELEASED_AT,
+        names.ANNOTATION_DECIDED_AT,
+    }
+    assert names.LABEL_TEMPLATE not in back["metadata"]["labels"]
+    assert world.status.replicas == 0
+    assert world.condition("Ready")[1] == "ScaledToZero"
+    await world.wake()
+    assert world.of_deployment()[0]["metadata"]["uid"] == served["metadata"]["uid"]
+
+
+async def test_a_pod_that_is_let_go_is_no_replica_while_it_finishes(world: PoolWorld) -> None:
+    await _wake_where_nothing_else_fits(world)
+    world.ports.gate.clear()
+    world.idle(61)
+    await world.settle()
+    assert world.status.replicas == 0
+    assert len(world.of_deployment()) == 1, "gateways know it until it has finished"
+    world.demand(queued=1)
+    await world.settle()
+    assert len(world.of_deployment()) == 2, "who asks now gets a pod of his own"
+    world.ports.gate.set()
+    await world.settle()
+    assert len(world.of_deployment()) == 1
+
+
+async def test_an_operator_killed_while_a_pod_finishes_goes_on(world: PoolWorld) -> None:
+    await _wake_where_nothing_else_fits(world)
+    world.ports.gate.clear()
+    world.idle(61)
+    await world.settle()
+    world.restart()
+    world.ports.gate.set()
+    await world.settle()
+    assert world.of_deployment() == []
+    assert len(world.standbys) == 1
+
+
+async def test_a_pod_that_does_not_let_go_of_its_model_is_deleted(world: PoolWorld) -> None:
+    await _wake_where_nothing_else_fits(world)
+    [served] = world.of_deployment()
+    world.ports.gone.add("10.2.0.1:8001")
+    world.idle(61)
+    await _wait_for(world, lambda: not world.of_deployment())
+    assert served["metadata"]["uid"] not in {p["metadata"]["uid"] for p in world.live_pods}
+
+
+@pytest.mark.parametrize("change", ["gone", "other template", "smaller"])
+async def test_a_pod_that_its_pool_does_not_want_is_deleted(world: PoolWorld, change: str) -> None:
+    await _wake_where_nothing_else_fits(world)
+    match change:
+        case "gone":
+            del world.cluster.objects["WarmPool", POOL]
+        case "other template":
+            world.add(make_pool(2, resources={"gpus": 0, "memory": "1Gi"}))
+        case _:
+            world.add(make_pool(2, size={"min": 0}))
+    await world.settle()
+    world.idle(61)
+    await world.settle()
+    assert world.of_deployment() == []
+    assert world.ports.orders("/unload") == []
+
+
+async def test_the_labels_of_a_deployment_come_and_go_with_it() -> None:
+    pod = {"labels": {"team": "a"}, "annotations": {"note": "x"}}
+    world = PoolWorld().add(make_pool(), make_warm(pod=pod))
+    await world.fill()
+    await _wake_where_nothing_else_fits(world)
+    [served] = world.of_deployment()
+    assert served["metadata"]["labels"]["team"] == "a"
+    assert served["metadata"]["annotations"]["note"] == "x"
+    world.idle(61)
+    await world.settle()
+    [back] = world.standbys
+    assert "team" not in back["metadata"]["labels"]
+    assert "note" not in back["metadata"].get("annotations", {})
+
+
+async def test_what_the_kubelet_said_of_an_earlier_model_counts_for_nothing(
+    world: PoolWorld,
+) -> None:
+    [standby] = world.standbys
+    ready = {"type": "Ready", "status": "True"}
+    ended = {"terminated": {"exitCode": 1, "finishedAt": "2026-11-21T09:00:00Z"}}
+    containers = [{"name": "runtime", "lastState": ended}]
+    status = standby["status"] | {"conditions": [ready], "containerStatuses": containers}
+    world.cluster.put(standby | {"status": status})
+    world.demand(queued=1)
+    await world.settle()
+    assert world.status.ready_replicas == 0
+    assert world.condition("Ready")[1] == "Waking"
+
+
+async def test_wakes_are_counted_whether_or_not_a_standby_was_there(world: PoolWorld) -> None:
+    world.demand(queued=100)
+    await world.settle()
+    memory = world.pools.known(POOL)
+    assert memory is not None
+    assert memory.wakes.wakes == pytest.approx(3)
+    assert memory.wakes.saved_s > 0
+    assert isinstance(memory.wakes, WakeHistory)
+
+
+async def test_a_deployment_of_another_claim_fits_once_the_standbys_mount_it() -> None:
+    world = PoolWorld().add(make_pool(), make_warm())
+    world.add(make_claim("other"), make_warm("more", model={"source": "pvc://other/x"}))
+    world.keys.append("ns/more")
+    await world.fill()
+    demand = world.reported.model_copy(update={"deployment": "ns/more", "queued": 1})
+    world.ledger.record(("10.0.0.1", 8090), demand, world.now)
+    await world.settle()
+    [order] = world.ports.orders("/load")
+    assert json.loads(order.body)["model"] == "/models/other/x"
+
+
+async def _wait_for(world: PoolWorld, holds: Any) -> None:
+    """Settle until something that takes a moment has happened."""
+    for _ in range(400):
+        await world.settle()
+        if holds():
+            return
+    raise AssertionError("it did not happen")
