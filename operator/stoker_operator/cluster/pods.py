@@ -31,13 +31,12 @@ def observe_pod(pod: Manifest, announced: Announcement | None, running: int) -> 
         scheduled=bool(pod["spec"].get("nodeName")),
         unschedulable=waiting.get("message", "no node fits.") if stuck else "",
         unschedulable_at=parse_instant(waiting.get("lastTransitionTime")) if stuck else 0.0,
-        ready=failure is None and _is_ready(status, announced),
+        ready=failure is None and _is_ready(pod, announced),
         failure=failure,
         running=running,
     )
 
 
-def wanted_address(pod: Manifest, announced: Announcement | None) -> str | None:
 def is_leaving(pod: Manifest) -> bool:
     """Whether it is on its way out, or back to its pool."""
     marks = pod["metadata"].get("annotations", {})
@@ -55,6 +54,7 @@ def taken_at(pod: Manifest) -> float:
     return float(marks.get(names.ANNOTATION_DECIDED_AT, 0)) if is_of_pool(pod) else 0.0
 
 
+def wanted_address(pod: Manifest, announced: Announcement | None) -> str | None:
     """What `stoker.dev/address` should say: where a ready pod answers, else nothing."""
     status = pod.get("status", {})
     present: str | None = pod["metadata"].get("annotations", {}).get(names.ANNOTATION_ADDRESS)
@@ -140,7 +140,7 @@ def _crash(
     return Failure(reason, message, final=False)
 
 
-def _is_ready(status: Manifest, announced: Announcement | None) -> bool:
+def _is_ready(pod: Manifest, announced: Announcement | None) -> bool:
     if announced is not None:
         return announced.phase == "Ready"
     if is_of_pool(pod):
