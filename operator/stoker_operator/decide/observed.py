@@ -136,11 +136,11 @@ class Observed:
     demand: ObservedDemand = field(default_factory=ObservedDemand)
     problem: Failure | None = None
     """What in the spec or around it keeps pods from being made."""
+    taken: frozenset[str] = frozenset()
+    """Further names that pods bear: those of a pool that serve a deployment by now."""
 
     @property
     def live(self) -> tuple[ObservedPod, ...]:
-    taken: frozenset[str] = frozenset()
-    """Further names that pods bear: those of a pool that serve a deployment by now."""
         """The replicas: pods that are not on their way out."""
         return tuple(pod for pod in self.pods if not pod.terminating)
 

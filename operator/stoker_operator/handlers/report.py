@@ -139,12 +139,12 @@ class Reporter:
         except NotFound:
             logger.info("%s is gone", metadata["name"])
 
-    async def _record(self, metadata: Manifest, note: Note) -> None:
-        """An Event; a story that is lost is no reason to stop."""
     async def record(self, deployment: LLMDeployment, note: Note) -> None:
         """An Event about something that no status keeps."""
         await self._record(deployment.metadata.model_dump(by_alias=True), note)
 
+    async def _record(self, metadata: Manifest, note: Note) -> None:
+        """An Event; a story that is lost is no reason to stop."""
         try:
             await self._cluster.create(build_event(metadata, note, time.time()))
         except ClusterError as error:
