@@ -27,36 +27,8 @@ struct AttentionJob {
   float scale, softcap;  // no soft cap: 0
 };
 
-struct Scratch {
-  float* floats = nullptr;
-  long size = 0;
-  float* hold(long wanted) {
-    if (wanted > size) {
-      free(floats);
-      floats = static_cast<float*>(malloc(sizeof(float) * wanted));
-      size = wanted;
-    }
-    return floats;
-  }
-};
 alignas(64) thread_local float gathered[PANEL * MAX_HEAD_DIM];
 thread_local Scratch score_scratch, query_scratch;
-
-// e^x as 2^n · e^r with |r| ≤ ln 2 / 2 and e^r by a polynomial (Cephes' expf, S. Moshier).
-inline Floats exponential(Floats x) {
-  const Floats least = Floats{} - 87.0f;
-  x = x > least ? x : least;
-  const Ints n = __builtin_convertvector(x * 1.44269504f + (x < 0.0f ? Floats{} - 0.5f : Floats{} + 0.5f), Ints);
-  const Floats whole = __builtin_convertvector(n, Floats);
-  const Floats r = x - whole * 0.693359375f + whole * 2.12194440e-4f;
-  Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  return p * reinterpret_cast<Floats>((n + 127) << 23);
-}
 
 // Softmax over scores[0 … count), which lies in whole vectors; the rest of the last one becomes 0.
 void normalise(float* scores, int count) {

@@ -30,6 +30,7 @@ class NativeWeight(ctypes.Structure):
         ("scales", ctypes.c_void_p),
         ("shifts", ctypes.c_void_p),
         ("bias", ctypes.c_void_p),
+        ("rounds", ctypes.c_int32),
     )
 
 

@@ -17,7 +17,6 @@ from stoker_runtime.kernels.linear import (
     Int8Linear,
     Linear,
     SideBySide,
-    round_rows,
 )
 from stoker_runtime.kernels.native import Library, NativeWeight, find_library
 from stoker_runtime.kernels.panels import PANEL
@@ -45,16 +44,11 @@ class PackedLinear:
     """What the weight points to."""
     order: torch.Tensor | None = None
     """[in] int64, see `GroupedLinear`."""
-    quantize_input: bool = False
-    """See `Int8Linear`."""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:  # [num_tokens, out]
         """Apply it to [num_tokens, in]."""
         wide = x if self.order is None else x[:, self.order]
-        wide = wide.float().contiguous()
-        if self.quantize_input:
-            wide = round_rows(wide)
-        return self.library.multiply(self.weight, wide).to(x.dtype)
+        return self.library.multiply(self.weight, wide.float().contiguous()).to(x.dtype)
 
 
 def pack_linear(linear: Linear) -> Linear:
@@ -66,7 +60,8 @@ def pack_linear(linear: Linear) -> Linear:
             return _pack(_DENSE[weight.dtype], weight, bias)
         case Int8Linear(codes, scales, bias) if codes.shape[1] % 4 == 0:
             packed = _pack(_Kind.INT8, codes, bias, scales[:, None])
-            return replace(packed, quantize_input=linear.quantize_input)
+            packed.weight.rounds = linear.quantize_input
+            return packed
         case SideBySide(parts, bias):
             return SideBySide(tuple(pack_linear(part) for part in parts), bias)
         case GroupedLinear() if linear.group_size % 8 == 0:

@@ -136,7 +136,7 @@ def test_a_quantised_checkpoint_scores_like_its_dequantised_twin(tmp_path: Path,
     one = FORMATS[name]
     write_quantized(tmp_path, one.pack, one.recipe, one.quantization)
     expected = logits(tmp_path / "reference")
-    torch.testing.assert_close(logits(tmp_path / "quantized"), expected, atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(logits(tmp_path / "quantized"), expected, atol=2e-3, rtol=1e-3)
 
 
 def test_every_bit_of_a_word_has_its_place() -> None:
@@ -166,7 +166,7 @@ def test_products_that_the_checkpoint_left_alone_stay_as_they_are(tmp_path: Path
     quantization = FORMATS["w4a16"].quantization | {"ignore": ignored}
     write_quantized(tmp_path, pack_compressed, Recipe(symmetric=True), quantization)
     expected = logits(tmp_path / "reference")
-    torch.testing.assert_close(logits(tmp_path / "quantized"), expected, atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(logits(tmp_path / "quantized"), expected, atol=2e-3, rtol=1e-3)
 
 
 def test_columns_that_end_in_a_short_group(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_columns_that_end_in_a_short_group(tmp_path: Path) -> None:
     one = FORMATS["gptq-64"]
     write_quantized(tmp_path, one.pack, one.recipe, one.quantization, shape)
     expected = logits(tmp_path / "reference")
-    torch.testing.assert_close(logits(tmp_path / "quantized"), expected, atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(logits(tmp_path / "quantized"), expected, atol=2e-3, rtol=1e-3)
 
 
 def test_inputs_are_rounded_where_the_config_says_so(tmp_path: Path) -> None:
