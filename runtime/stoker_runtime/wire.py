@@ -90,6 +90,10 @@ class Loaded(msgspec.Struct, tag="loaded", frozen=True):
     eos_token_ids: tuple[int, ...]
     path: LoadPath = "fresh"
     """What was there before."""
+    weight_bytes: int = 0
+    kv_bytes_per_token: int = 0
+    memory_bytes: int = 0
+    """What was there for weights, cache and activations."""
 
 
 class Settled(msgspec.Struct, tag="settled", frozen=True):

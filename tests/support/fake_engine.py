@@ -98,7 +98,7 @@ class FakeEngine:
             send(self.sock, Failed(script.fail, "remove `fail` from the script"))
         else:
             sizes = (script.slots, script.max_model_len, 64, 16, script.vocab_size)
-            send(self.sock, Loaded(*sizes, (2,), path))
+            send(self.sock, Loaded(*sizes, (2,), path, 2**20, 64, 2**30))
 
     def read(self) -> bool:
         """Take messages; wait for one when there is nothing to do."""

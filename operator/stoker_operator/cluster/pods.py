@@ -33,6 +33,7 @@ def observe_pod(pod: Manifest, announced: Announcement | None, running: int) -> 
         unschedulable_at=parse_instant(waiting.get("lastTransitionTime")) if stuck else 0.0,
         ready=failure is None and _is_ready(pod, announced),
         failure=failure,
+        room=announced.room if announced is not None else None,
         running=running,
     )
 

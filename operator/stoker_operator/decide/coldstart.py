@@ -8,13 +8,13 @@ and hold deadlines from the estimates.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from stoker_api.quantile import pick_quantile
 from stoker_api.status import ColdStart, ColdStartPhases, ColdStartRecord
 from stoker_api.wake import PATHS
+from stoker_operator.decide.size import parameters_of
 
 PHASES = ("decided", "scheduled", "image", "container", "imports", "weights", "firstToken")
 """In the order in which they end."""
@@ -23,7 +23,6 @@ REMEMBERED = 15
 SPEEDUP = {"fresh": 1.0, "warm": 0.25, "resident": 1 / 16}
 """What a path is taken to cost, in fresh wakes, before it was measured (budget: 8, 2, 0.5 s)."""
 
-_SIZE = re.compile(r"(?<![0-9.])([0-9]+(?:\.[0-9]+)?)([bm])(?![a-z0-9])", re.IGNORECASE)
 _GUESSES_S = ((7.5, 15.0), (13.5, 25.0), (72.5, 60.0))
 UNKNOWN_S = 30.0
 
@@ -93,10 +92,10 @@ def recall_cold_starts(
 
 def guess_cold_start_s(model: str) -> float:
     """A guess for a model never woken: `Llama-3-8B` says 8 billion parameters, hence 25 s."""
-    sizes = [float(n) * (0.001 if unit in "mM" else 1) for n, unit in _SIZE.findall(model)]
-    if not sizes:
+    billions = parameters_of(model)
+    if billions is None:
         return UNKNOWN_S
-    return next((seconds for limit, seconds in _GUESSES_S if sizes[-1] <= limit), UNKNOWN_S)
+    return next((seconds for limit, seconds in _GUESSES_S if billions <= limit), UNKNOWN_S)
 
 
 def derive_cold_start(

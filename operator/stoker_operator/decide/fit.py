@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stoker_api.demand import Room
+
 GIB = 2**30
 USABLE_SHARE = 0.9
 """Share of a GPU's memory that may be filled: the rest is the CUDA context and fragmentation."""
@@ -210,6 +212,17 @@ def suggest_fits(
     if 0 < tokens < wanted:
         found.append(f"engine.maxModelLen: {tokens}")
     return tuple(found)
+
+
+def describe_room(room: Room) -> str:
+    """What a runtime found, in words: the sum, and what it is enough for."""
+    cache = room.tokens * room.kv_bytes_per_token
+    sequences = max(1, room.tokens // room.max_model_len)
+    return (
+        f"Weights {_gib(room.weight_bytes)} + {room.tokens} tokens × {room.kv_bytes_per_token} B = "
+        f"{_gib(cache)} of KV cache, of {_gib(room.memory_bytes)} that were free: "
+        f"{sequences} sequences of {room.max_model_len} tokens."
+    )
 
 
 def _gib(count: float) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from stoker_api.conditions import ConditionType, Reason
+from stoker_api.demand import Room
 from stoker_api.v1alpha1 import LLMDeploymentSpec
 from stoker_operator.decide.replica import ReplicaModel
 
@@ -53,6 +54,8 @@ class ObservedPod:
     unschedulable_at: float = 0.0
     ready: bool = False
     failure: Failure | None = None
+    room: Room | None = None
+    """What it found when it had loaded the model."""
     running: int = 0
     """Requests that the gateways have handed to it."""
 

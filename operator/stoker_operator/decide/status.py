@@ -10,23 +10,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from stoker_api.conditions import Condition, ConditionType, Phase, Reason, merge_conditions
+from stoker_api.conditions import (
+    Condition,
+    ConditionType,
+    Phase,
+    Reason,
+    format_instant,
+    merge_conditions,
+)
 from stoker_api.status import (
     ColdStart,
     ColdStartRecord,
     LLMDeploymentStatus,
+    ScalingChange,
     ScalingInputs,
     ScalingStatus,
 )
 from stoker_operator.decide.autoscaler import ScaleDecision
 from stoker_operator.decide.failure import FailureMemory
+from stoker_operator.decide.fit import describe_room
 from stoker_operator.decide.observed import Failure, Observed
+from stoker_operator.decide.size import Guess
 
 Verdict = tuple[Literal["True", "False", "Unknown"], str, str]
 """Status, reason and message of one condition."""
 
 REFRESH_S = 10.0
 """How old numbers in `status.scaling.inputs` may become while only they change."""
+
+REMEMBERED_CHANGES = 5
+"""Changes of the number of replicas that `status.scaling.changes` keeps."""
 
 _WAITING = frozenset(
     {Reason.CLAIM_NOT_FOUND, Reason.SECRET_NOT_FOUND, Reason.GATEWAY_UNAVAILABLE, Reason.WAKING}
@@ -47,6 +60,8 @@ class StatusSources:
     selector: str
     rejection: Failure | None = None
     """Why the API server refused the last pod."""
+    guess: Guess | None = None
+    """What the model's name says of its size."""
     last_cold_start: ColdStart | None = None
     cold_starts: list[ColdStartRecord] | None = None
     """What wakes took so far."""
@@ -91,7 +106,7 @@ def derive_status(sources: StatusSources, now: float) -> LLMDeploymentStatus:
         selector=sources.selector,
         url=sources.url,
         conditions=merge_conditions(sources.before.conditions, conditions, now),
-        scaling=_scaling_status(sources),
+        scaling=_scaling_status(sources, now),
         last_cold_start=sources.last_cold_start or sources.before.last_cold_start,
         cold_starts=sources.cold_starts or sources.before.cold_starts,
     )
@@ -117,7 +132,7 @@ def _without_numbers(status: LLMDeploymentStatus) -> LLMDeploymentStatus:
     return status.model_copy(update={"scaling": scaling})
 
 
-def _scaling_status(sources: StatusSources) -> ScalingStatus:
+def _scaling_status(sources: StatusSources, now: float) -> ScalingStatus:
     decision, observed = sources.decision, sources.observed
     inputs = ScalingInputs(
         queued=observed.demand.queued,
@@ -127,8 +142,26 @@ def _scaling_status(sources: StatusSources) -> ScalingStatus:
         cold_start_seconds=round(sources.cold_start_s, 3),
     )
     return ScalingStatus(
-        desired=decision.replicas, reason=decision.reason, message=decision.message, inputs=inputs
+        desired=decision.replicas,
+        reason=decision.reason,
+        message=decision.message,
+        inputs=inputs,
+        changes=_changes(sources.before.scaling or ScalingStatus(), decision, now),
     )
+
+
+def _changes(before: ScalingStatus, decision: ScaleDecision, now: float) -> list[ScalingChange]:
+    """The last changes of what is wanted, this one included if it is one."""
+    if decision.replicas == before.desired:
+        return before.changes
+    change = ScalingChange(
+        at=format_instant(now),
+        from_replicas=before.desired,
+        to_replicas=decision.replicas,
+        reason=decision.reason,
+        message=decision.message,
+    )
+    return [*before.changes, change][-REMEMBERED_CHANGES:]
 
 
 def _ready(sources: StatusSources, now: float) -> Verdict:
@@ -185,9 +218,24 @@ def _fits(sources: StatusSources) -> Verdict:
     failed = _failure_of(sources, ConditionType.FITS)
     if failed is not None:
         return failed
-    if sources.observed.ready or _held(sources, ConditionType.FITS, Reason.ENOUGH_MEMORY):
-        return "True", Reason.ENOUGH_MEMORY, "The model was loaded with room for requests."
-    return "Unknown", Reason.NOT_MEASURED, "No replica has loaded the model yet."
+    known = _held(sources, ConditionType.FITS, Reason.ENOUGH_MEMORY)
+    if known is not None:
+        return "True", Reason.ENOUGH_MEMORY, known.message
+    if sources.observed.ready:
+        return "True", Reason.ENOUGH_MEMORY, _room_of(sources.observed)
+    if sources.guess is None:
+        return "Unknown", Reason.NOT_MEASURED, "No replica has loaded the model yet."
+    if sources.guess.too_large:
+        return "False", Reason.LIKELY_TOO_LARGE, sources.guess.message
+    message = f"No replica has loaded the model yet. {sources.guess.message}"
+    return "Unknown", Reason.NOT_MEASURED, message
+
+
+def _room_of(observed: Observed) -> str:
+    """The sum of the first replica that tells it; it stays while the spec does."""
+    rooms = (pod.room for pod in observed.live if pod.ready and pod.room is not None)
+    room = next(rooms, None)
+    return "The model was loaded with room for requests." if room is None else describe_room(room)
 
 
 def _scheduled(sources: StatusSources) -> Verdict:
@@ -234,12 +282,14 @@ def _failure_of(sources: StatusSources, kind: ConditionType) -> Verdict | None:
     return None
 
 
-def _held(sources: StatusSources, kind: ConditionType, reason: Reason) -> bool:
-    """Whether the last status said so already, about this very spec."""
-    return any(
-        c.type == kind and c.reason == reason and c.observed_generation == _generation(sources)
+def _held(sources: StatusSources, kind: ConditionType, reason: Reason) -> Condition | None:
+    """What the last status said already, about this very spec."""
+    same = (
+        c
         for c in sources.before.conditions
+        if c.type == kind and c.reason == reason and c.observed_generation == _generation(sources)
     )
+    return next(same, None)
 
 
 def _generation(sources: StatusSources) -> int:

@@ -31,6 +31,7 @@ from stoker_operator.decide.autoscaler import ScaleDecision
 from stoker_operator.decide.coldstart import estimate_cold_start_s, record_cold_starts
 from stoker_operator.decide.event import Note, derive_notes
 from stoker_operator.decide.observed import Observed
+from stoker_operator.decide.size import guess_fit
 from stoker_operator.decide.status import (
     REFRESH_S,
     StatusSources,
@@ -74,6 +75,7 @@ class Reporter:
             url=self._gateway_url,
             selector=format_selector(deployment.metadata.name),
             rejection=memory.rejection,
+            guess=guess_fit(deployment.spec),
             last_cold_start=memory.last_cold_start,
             cold_starts=record_cold_starts(memory.history) if memory.last_cold_start else None,
         )

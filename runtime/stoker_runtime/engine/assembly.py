@@ -81,6 +81,9 @@ def build_engine(recipe: Recipe, model: Decoder) -> tuple[Engine, Loaded]:
         block_size=config.block_size,
         vocab_size=recipe.spec.vocab_size,
         eos_token_ids=recipe.spec.eos_token_ids,
+        weight_bytes=recipe.weight_bytes(),
+        kv_bytes_per_token=recipe.spec.kv_bytes_per_token(recipe.cache_dtype),
+        memory_bytes=available,
     )
     return Engine(runner, scheduler, config.seed), loaded
 

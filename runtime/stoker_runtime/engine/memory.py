@@ -6,6 +6,7 @@ before weights are read, so that what can't fit is refused instead of killed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from stoker_runtime.config import Config
@@ -54,9 +55,19 @@ def plan_memory(
             f"({_mib(_PROCESS_BYTES)}); {_CACHE_SHARE:.0%} of the rest is room for {fitting} "
             f"tokens of KV cache at {per_token} bytes, "
             f"{max(needed, config.kv_cache_tokens)} are needed: give the pod more "
-            "memory or lower `max_model_len` or `kv_cache_tokens`"
+            "memory or lower `max_model_len` or `kv_cache_tokens`. "
+            f"Would fit: {_remedies(config, fixed, per_token, needed, fitting)}"
         )
     return MemoryPlan(num_blocks, min(wanted_len, held))
+
+
+def _remedies(config: Config, fixed: int, per_token: int, needed: int, fitting: int) -> str:
+    """What would fit: so much memory, or so short a length, if any is long enough."""
+    wanted = max(needed, config.kv_cache_tokens)
+    memory = fixed + math.ceil(wanted * per_token / _CACHE_SHARE)
+    shorter = fitting // config.block_size * config.block_size
+    length = f", or a `max_model_len` of {shorter}" if shorter else ""
+    return f"{_mib(memory) + 1} MiB available{length}."
 
 
 def _activation_bytes(spec: ModelSpec, config: Config) -> int:

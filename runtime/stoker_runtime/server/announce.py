@@ -112,6 +112,7 @@ class Announcer:
         state = self._lifecycle
         return msgspec.json.encode(
             target.identity
+            | _room(state)
             | {
                 "phase": "Loading" if state.phase == "Asleep" else state.phase,
                 "slots": state.slots,
@@ -120,6 +121,22 @@ class Announcer:
                 "phases": state.ends,
             }
         )
+
+
+def _room(state: Lifecycle) -> dict[str, dict[str, int]]:
+    """The sum behind "it fits", once the engine has told it."""
+    loaded = state.loaded
+    if loaded is None or not loaded.kv_bytes_per_token:
+        return {}
+    return {
+        "room": {
+            "weight_bytes": loaded.weight_bytes,
+            "kv_bytes_per_token": loaded.kv_bytes_per_token,
+            "memory_bytes": loaded.memory_bytes,
+            "tokens": loaded.num_kv_blocks * loaded.block_size,
+            "max_model_len": loaded.max_model_len,
+        }
+    }
 
 
 async def _exchange(target: Target, body: bytes) -> int:

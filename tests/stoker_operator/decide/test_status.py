@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from stoker_api.conditions import Condition, Phase, Reason
+from stoker_api.demand import Room
 from stoker_api.status import ColdStart, LLMDeploymentStatus
 from stoker_operator.decide.autoscaler import ScaleDecision
 from stoker_operator.decide.failure import FailureMemory
 from stoker_operator.decide.observed import Failure, Observed, Policy
+from stoker_operator.decide.size import Guess
 from stoker_operator.decide.status import (
     StatusSources,
     cold_start_deadline,
@@ -207,6 +209,57 @@ def test_scaling_shows_the_decision_and_what_it_was_based_on() -> None:
     assert (status.replicas, status.ready_replicas) == (2, 1)
     unknown = _status(_seen(), 0, Reason.DEMAND_UNKNOWN)
     assert _condition(unknown, "Scaling").status == "Unknown"
+
+
+def test_each_new_size_is_remembered_with_its_reason() -> None:
+    first = _status(_seen(make_pod()), 1, Reason.DEMAND_AT_ZERO)
+    assert first.scaling is not None
+    [change] = first.scaling.changes
+    assert (change.from_replicas, change.to_replicas, change.reason) == (0, 1, "DemandAtZero")
+    assert (change.at, change.message) == ("2026-11-21T10:00:00Z", "because.")
+    same = _status(_seen(make_ready()), 1, Reason.BUSY, before=first)
+    assert same.scaling is not None
+    assert same.scaling.changes == first.scaling.changes
+
+
+def test_only_the_last_changes_are_remembered() -> None:
+    status = LLMDeploymentStatus()
+    for wanted in range(1, 20):
+        status = _status(_seen(), wanted, before=status)
+    assert status.scaling is not None
+    steps = [(change.from_replicas, change.to_replicas) for change in status.scaling.changes]
+    assert steps == [(14, 15), (15, 16), (16, 17), (17, 18), (18, 19)]
+
+
+def test_what_fits_is_the_sum_that_the_first_replica_told_until_the_spec_changes() -> None:
+    room = Room(
+        weight_bytes=2**30,
+        kv_bytes_per_token=1024,
+        memory_bytes=2**32,
+        tokens=8192,
+        max_model_len=4096,
+    )
+    first = _status(_seen(make_ready(room=room)))
+    assert _condition(first, "Fits").message == (
+        "Weights 1.00 GiB + 8192 tokens × 1024 B = 0.01 GiB of KV cache, of 4.00 GiB that were "
+        "free: 2 sequences of 4096 tokens."
+    )
+    other = room.model_copy(update={"memory_bytes": 2**33})
+    second = _status(_seen(make_ready(room=other)), before=first)
+    assert _condition(second, "Fits") == _condition(first, "Fits")
+    changed = _status(_seen(make_ready(room=other), generation=2), before=first)
+    assert "of 8.00 GiB" in _condition(changed, "Fits").message
+
+
+def test_before_a_replica_has_looked_the_name_tells_of_the_size() -> None:
+    assert _condition(_status(_seen()), "Fits").message == "No replica has loaded the model yet."
+    may = _condition(_status(_seen(), guess=Guess(False, "By its name 1B.")), "Fits")
+    assert (may.status, may.reason) == ("Unknown", "NotMeasured")
+    assert may.message == "No replica has loaded the model yet. By its name 1B."
+    unlikely = _condition(_status(_seen(), guess=Guess(True, "By its name 9B.")), "Fits")
+    assert (unlikely.status, unlikely.reason) == ("False", "LikelyTooLarge")
+    proven = _condition(_status(_seen(make_ready()), guess=Guess(True, "9B")), "Fits")
+    assert proven.status == "True"
 
 
 def test_the_last_cold_start_stays_until_the_next() -> None:

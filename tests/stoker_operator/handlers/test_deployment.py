@@ -66,6 +66,33 @@ async def test_a_wake_to_serving_and_back_to_zero(world: OperatorWorld) -> None:
     assert world.events == ["DemandAtZero", "Serving", "IdleTimeout"]
 
 
+async def test_what_a_replica_found_is_told_once(world: OperatorWorld) -> None:
+    world.demand(queued=1)
+    await world.settle()
+    assert world.condition("Fits")[:2] == ("Unknown", "NotMeasured")
+    sizes = {"weight_bytes": 2**30, "kv_bytes_per_token": 1024, "memory_bytes": 2**32}
+    world.run_pods(room=sizes | {"tokens": 8192, "max_model_len": 4096})
+    await world.settle()
+    assert world.condition("Fits")[:2] == ("True", "EnoughMemory")
+    assert "2 sequences of 4096 tokens" in world.condition("Fits")[2]
+    assert world.status.scaling is not None
+    assert [change.reason for change in world.status.scaling.changes] == ["DemandAtZero"]
+
+
+async def test_a_name_that_promises_too_much_is_told_and_tried(world: OperatorWorld) -> None:
+    too_large = {
+        "model": {"source": "pvc://models/llama-70b"},
+        "resources": {"gpus": 0, "memory": "8Gi"},
+    }
+    world.cluster.put(make_deployment(**too_large))
+    world.demand(queued=1)
+    await world.settle()
+    assert world.condition("Fits")[:2] == ("False", "LikelyTooLarge")
+    assert "Would fit: resources.memory: 157Gi" in world.condition("Fits")[2]
+    assert len(world.live) == 1
+    assert world.condition("Ready")[1] == "Waking"
+
+
 async def test_writes_nothing_when_nothing_has_changed(world: OperatorWorld) -> None:
     world.demand(queued=1)
     await world.settle()
@@ -339,6 +366,7 @@ def _end_state(world: OperatorWorld) -> Any:
     status = world.status.model_dump(exclude={"last_cold_start", "cold_starts"})
     for condition in status["conditions"]:
         del condition["last_transition_time"]
+    del status["scaling"]["changes"]
     return {key for key in world.cluster.objects if key[0] != "Event"}, status
 
 

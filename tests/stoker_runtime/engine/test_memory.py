@@ -87,6 +87,18 @@ def test_a_refusal_shows_its_arithmetic() -> None:
     ) in str(caught.value)
 
 
+def test_a_refusal_names_what_would_fit() -> None:
+    with pytest.raises(OutOfMemory, match=r"675 MiB available, or a `max_model_len` of 1264\.$"):
+        plan(650 << 20, max_model_len=2048)
+    assert plan(675 << 20, max_model_len=2048).max_model_len == 2048
+    assert plan(650 << 20, max_model_len=1264).max_model_len == 1264
+
+
+def test_where_even_the_weights_do_not_fit_only_memory_helps() -> None:
+    with pytest.raises(OutOfMemory, match=r"Would fit: 675 MiB available\.$"):
+        plan(GIB // 2, max_model_len=2048)
+
+
 def test_refuses_a_length_beyond_the_checkpoints() -> None:
     with pytest.raises(ConfigInvalid, match="`max_position_embeddings`, was 4096 > 2048"):
         plan(16 * GIB, max_model_len=4096)

@@ -105,6 +105,8 @@ def test_a_start_and_its_end_are_announced(checkpoint: Path, tmp_path: Path) -> 
         assert (read.key, read.pod, read.slots) == ("team/chat", "chat-abc-0", 4)
         assert read.address == f"10.1.2.3:{server.port}"
         assert list(read.phases) == ["container", "imports", "weights", "firstToken"]
+        assert read.room is not None
+        assert read.room.max_model_len > 0
         instants = list(read.phases.values())
         assert instants == sorted(instants)
         assert -0.02 < read.phases["container"] - started_at < 0.5  # known to 10 ms
