@@ -1,0 +1,195 @@
+"""Attention over a paged cache for steps that mix prompts and decodes.
+
+Knows tiles, tables and one layer's cache; does not know sequences or the scheduler. `PagedPlan`
+implements `ops.AttentionPlan`; its twin is `model/attention`'s `PaddedPlan`. How many programs run
+depends on the number of tiles alone, so that a recorded graph serves sequences of any length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+
+from stoker_runtime.kernels.gpu.launch import ELEMENT_TYPES, launch
+from stoker_runtime.kernels.gpu.registry import FLOATS, Arch, Kernel, Specialisation
+from stoker_runtime.kernels.gpu.rounded import Cache, split
+from stoker_runtime.kernels.reference import Scoring
+
+MAX_GROUP = 64
+"""Query heads that may share a key head."""
+_ATTEND = Kernel(
+    module="attention",
+    function="attend_kernel",
+    signature="q_ptr *T, keys_ptr *C, values_ptr *C, key_scales_ptr *fp32, value_scales_ptr *fp32, "
+    "tiles_ptr *i32:1, tables_ptr *i32, out_ptr *T, parts_ptr *fp32, sums_ptr *fp32, "
+    "num_heads i32, num_kv_heads i32, head_dim i32:16, block_shift i32, window i32, scale fp32, "
+    "softcap fp32",
+)
+_MERGE = Kernel(
+    module="attention",
+    function="merge_kernel",
+    signature="parts_ptr *fp32, sums_ptr *fp32, tiles_ptr *i32:1, out_ptr *T, num_heads i32, "
+    "head_dim i32:16",
+)
+_MAX_NARROW = 16
+"""Rows of a decode's product: tensor cores take no fewer."""
+_SOFTCAP_ROOMS = (128, 256)
+"""Gemma 2's heads."""
+_SHARES = (16, 4, 1)
+_FULL_PROGRAMS = 1056
+"""Keys are shared out while that makes no more programs than this: 8 for each processor of an H200.
+With 8 key heads, up to 8 decodes have 16 shares, up to 33 have 4, more have 1."""
+_SMALLEST_SHARE = 128
+"""Keys; of fewer, what a share costs is more than what it saves."""
+_NO_WINDOW = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How much of the work one program takes."""
+
+    block_m: int
+    """Rows of its product: tokens times query heads of a group."""
+    block_n: int
+    """Keys at a time."""
+    block: int
+    """Room for entries of a head."""
+    num_warps: int
+    num_stages: int
+
+
+_PROMPTS = {
+    64: Shape(128, 64, 64, 4, 3),
+    128: Shape(128, 64, 128, 8, 3),
+    256: Shape(64, 32, 256, 8, 2),
+}
+_DECODES = {
+    64: Shape(16, 64, 64, 4, 3),
+    128: Shape(16, 64, 128, 4, 3),
+    256: Shape(16, 32, 256, 4, 3),
+}
+"""By the room for entries of a head. Chosen so that keys and values of all stages fit into an
+A100's shared memory, and sums into registers; not tuned on a GPU yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Some tokens of a step, each tile's of one sequence, and where their keys lie."""
+
+    tiles: torch.Tensor  # [num_tiles, 4] int32: first row, rows, first position, place in `tables`
+    tables: torch.Tensor  # [num_places] int32: block ids, each sequence's side by side
+    most_keys: int
+    """No sequence has more, now or when the same tiles are attended with again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PagedPlan:
+    """Attention of one step by kernels: tiles of prompts, and decodes of one row each."""
+
+    slots: torch.Tensor
+    """See `ops.AttentionPlan`."""
+    prompts: Tiles
+    decodes: Tiles
+
+    def attend(
+        self, q: torch.Tensor, cache: Cache, scoring: Scoring
+    ) -> torch.Tensor:  # [num_tokens, num_heads, head_dim]
+        """See `ops.AttentionPlan`; sums are float32."""
+        out, (stored, scales) = torch.empty_like(q), split(cache)
+        for tiles, is_decode in ((self.prompts, False), (self.decodes, True)):
+            if len(tiles.tiles):
+                _attend(_Job(q, stored, scales, tiles, scoring, is_decode), out)
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Some tiles, and everything that they attend with."""
+
+    q: torch.Tensor  # [num_tokens, num_heads, head_dim]
+    cache: torch.Tensor  # [2, num_blocks, block_size, num_kv_heads, head_dim]
+    scales: torch.Tensor  # [2, num_blocks, block_size, num_kv_heads] float32, or [2, 0]
+    tiles: Tiles
+    scoring: Scoring
+    is_decode: bool
+
+    @property
+    def shape(self) -> Shape:
+        """Decodes have one row for each query head of a group, and few fit in the narrow one."""
+        group = self.q.shape[1] // self.cache.shape[3]
+        shapes = _DECODES if self.is_decode and group <= _MAX_NARROW else _PROMPTS
+        return shapes[_room(self.q.shape[2])]
+
+    @property
+    def num_shares(self) -> int:
+        """Into how many parts the keys of a tile are shared out."""
+        num_programs = len(self.tiles.tiles) * self.cache.shape[3]
+        most = min(_FULL_PROGRAMS // num_programs, self.tiles.most_keys // _SMALLEST_SHARE)
+        if self.shape.block_m > _MAX_NARROW:
+            most = 1
+        return next((n for n in _SHARES if n <= most), 1)
+
+
+def specialisations(arch: Arch) -> Iterator[Specialisation]:
+    """Every size of head, cache and number of shares; soft caps for heads that have them."""
+    for dtype, room in product(FLOATS, _PROMPTS):
+        softcaps = (False, True) if room in _SOFTCAP_ROOMS else (False,)
+        for cache, has_softcap in product((dtype, "i8"), softcaps):
+            types = {"T": dtype, "C": cache}
+            yield _specialise(types, _PROMPTS[room], 1, has_softcap)
+            for num_shares in _SHARES:
+                yield _specialise(types, _DECODES[room], num_shares, has_softcap)
+        for num_shares in _SHARES[:-1]:
+            yield _specialise_merge(dtype, num_shares, room)
+
+
+def tokens_per_tile(num_heads: int, num_kv_heads: int, head_dim: int) -> int:
+    """How many tokens of a prompt a tile may have."""
+    return _PROMPTS[_room(head_dim)].block_m // (num_heads // num_kv_heads)
+
+
+def _attend(job: _Job, out: torch.Tensor) -> None:
+    num_heads, head_dim = job.q.shape[1:]
+    block_size, num_kv_heads = job.cache.shape[2:4]
+    types = {"T": ELEMENT_TYPES[job.q.dtype], "C": ELEMENT_TYPES[job.cache.dtype]}
+    num_shares, scoring, tiles = job.num_shares, job.scoring, job.tiles.tiles
+    one = _specialise(types, job.shape, num_shares, scoring.softcap is not None)
+    num_parts = len(tiles) * num_heads * num_shares if num_shares > 1 else 0
+    parts = job.q.new_empty(num_parts, head_dim, dtype=torch.float32)
+    sums = job.q.new_empty(num_parts, 2, dtype=torch.float32)
+    launch(
+        one,
+        (len(tiles), num_kv_heads, num_shares),
+        *(job.q, *job.cache.unbind(0), *job.scales.unbind(0), tiles, job.tiles.tables),
+        *(out, parts, sums, num_heads, num_kv_heads, head_dim, block_size.bit_length() - 1),
+        *(scoring.window or _NO_WINDOW, scoring.scale, scoring.softcap or 0.0),
+    )
+    if num_shares > 1:
+        merge = _specialise_merge(types["T"], num_shares, _room(head_dim))
+        launch(merge, (len(tiles), num_heads, 1), parts, sums, tiles, out, num_heads, head_dim)
+
+
+def _room(head_dim: int) -> int:
+    return next(dim for dim in _PROMPTS if dim >= head_dim)
+
+
+def _specialise(
+    types: dict[str, str], shape: Shape, num_shares: int, has_softcap: bool
+) -> Specialisation:
+    constants = {
+        "HAS_SCALES": types["C"] == "i8",
+        "HAS_SOFTCAP": has_softcap,
+        "NUM_SHARES": num_shares,
+        "BLOCK_M": shape.block_m,
+        "BLOCK_N": shape.block_n,
+        "BLOCK": shape.block,
+    }
+    return _ATTEND.specialise(types, constants, shape.num_warps, shape.num_stages)
+
+
+def _specialise_merge(dtype: str, num_shares: int, block: int) -> Specialisation:
+    constants = {"NUM_SHARES": num_shares, "BLOCK": block}
+    return _MERGE.specialise({"T": dtype}, constants, num_warps=4)
