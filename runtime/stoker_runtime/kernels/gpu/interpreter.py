@@ -16,6 +16,7 @@ import numpy
 import torch
 
 from stoker_runtime.errors import ConfigInvalid
+from stoker_runtime.kernels.gpu.catalogue import specialisations_of
 from stoker_runtime.kernels.gpu.launch import ELEMENT_TYPES, Grid, Value
 from stoker_runtime.kernels.gpu.registry import ARCHS, FLOATS, Argument, Constant, Specialisation
 
@@ -42,9 +43,10 @@ def _plain(specialisation: Specialisation) -> dict[str, Constant]:
 
 def is_compiled(specialisation: Specialisation) -> bool:
     """Whether some generation of GPUs has it; float32 is compiled for none but counts as others."""
+    module = specialisation.kernel.module
     if "fp32" in dict(specialisation.types).values():
-        return _widen(specialisation) in _widened()
-    return specialisation in _catalogue()
+        return _widen(specialisation) in _widened(module)
+    return specialisation in _declared(module)
 
 
 def _widen(specialisation: Specialisation) -> Specialisation:
@@ -59,15 +61,13 @@ def _widen(specialisation: Specialisation) -> Specialisation:
 
 
 @functools.cache
-def _widened() -> frozenset[Specialisation]:
-    return frozenset(map(_widen, _catalogue()))
+def _widened(module: str) -> frozenset[Specialisation]:
+    return frozenset(map(_widen, _declared(module)))
 
 
 @functools.cache
-def _catalogue() -> frozenset[Specialisation]:
-    from stoker_runtime.kernels.gpu.catalogue import specialisations
-
-    return frozenset(one for arch in ARCHS.values() for one in specialisations(arch))
+def _declared(module: str) -> frozenset[Specialisation]:
+    return frozenset(one for arch in ARCHS.values() for one in specialisations_of(module, arch))
 
 
 @functools.cache
@@ -76,18 +76,20 @@ def _find_function(module: str, function: str) -> Any:
         raise ConfigInvalid(
             "kernels run on NVIDIA GPUs; to interpret them on a CPU set TRITON_INTERPRET=1"
         )
-    _teach_bfloat16()
+    _teach_rounding()
     name = f"stoker_runtime.kernels.gpu.device.{module}"
     return getattr(importlib.import_module(name), function)
 
 
 @functools.cache
-def _teach_bfloat16() -> None:
-    """Triton 3.9's interpreter holds bfloat16 as 16-bit integers and multiplies those in `dot`."""
+def _teach_rounding() -> None:
+    """Triton 3.9's interpreter multiplies bfloat16's bits as whole numbers in `dot`, and cuts off
+    what bfloat16 and float8 have no room for, or rounds 15.9 to 8. A GPU rounds to the nearest."""
     from triton import language
     from triton.runtime import interpreter as theirs
 
-    multiply = theirs.InterpreterBuilder.create_dot
+    multiply, cast = theirs.InterpreterBuilder.create_dot, theirs._convert_float
+    types = {language.bfloat16: torch.bfloat16, language.float8e4nv: torch.float8_e4m3fn}
 
     def create_dot(builder: Any, a: Any, b: Any, *rest: Any) -> Any:
         return multiply(builder, widen(a), widen(b), *rest)
@@ -98,7 +100,15 @@ def _teach_bfloat16() -> None:
         bits = handle.data.astype(numpy.uint32) << 16
         return theirs.TensorHandle(bits.view(numpy.float32), language.float32)
 
+    def convert(values: Any, source: Any, target: Any, mode: Any) -> Any:
+        if source != language.float32 or target not in types:
+            return cast(values, source, target, mode)
+        wide = torch.from_numpy(numpy.ascontiguousarray(values)).to(types[target])
+        bits = wide.view(torch.uint8).numpy().view(f"uint{target.primitive_bitwidth}")
+        return bits.reshape(numpy.shape(values))
+
     theirs.InterpreterBuilder.create_dot = create_dot
+    theirs._convert_float = convert
 
 
 def _check(specialisation: Specialisation, argument: Argument, type_: str, value: Value) -> None:
