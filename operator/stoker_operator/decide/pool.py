@@ -14,6 +14,9 @@ from stoker_api.engine import PROCESS_FLAGS
 from stoker_api.quantity import parse_quantity
 from stoker_api.v1alpha1 import LLMDeployment
 
+REFILL_PATIENCE_S = 10.0
+"""The longest that a pool waits for a wake before it refills behind it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seat:
@@ -143,6 +146,13 @@ def is_worth_returning(
     """
     waiting = sum(one.settled for one in standbys)
     return template == wanted_template and waiting < desired
+
+
+def next_refill_at(loading_since: Iterable[float], now: float) -> float | None:
+    """When new standbys may be made; None: now. Not beside a wake: on the same node its load would
+    share processors and disks with their start."""
+    latest = max((since + REFILL_PATIENCE_S for since in loading_since), default=now)
+    return latest if latest > now else None
 
 
 def _gpus(seat: Seat) -> str:

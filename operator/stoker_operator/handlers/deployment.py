@@ -26,6 +26,7 @@ from stoker_operator.cluster.kinds import Manifest, key_of
 from stoker_operator.cluster.ledger import DemandLedger, DemandSum
 from stoker_operator.cluster.pods import is_leaving, observe_pod, wake_instants
 from stoker_operator.cluster.snapshot import Snapshot
+from stoker_operator.cluster.standby import pool_of
 from stoker_operator.decide.autoscaler import decide_scale
 from stoker_operator.decide.coldstart import derive_cold_start, estimate_cold_start_s
 from stoker_operator.decide.failure import derive_failures
@@ -249,6 +250,8 @@ class DeploymentReconciler:
         if uid in memory.timed or path is None or announced is None or announced.phase != "Ready":
             return
         memory.timed.add(uid)
+        if pool := pool_of(pod):
+            self._world.pools.touch_pool(pool)  # it may refill now
         marked = names.ANNOTATION_ADDRESS in metadata.get("annotations", {})
         instants = wake_instants(pod, announced, self._world.snapshot.scheduled_at(uid))
         if "decided" not in instants or (marked and deployment.status.last_cold_start):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
@@ -25,11 +25,12 @@ from stoker_operator.build.metadata import derive_pool_hash, format_pool_selecto
 from stoker_operator.build.standby import build_standby, locate
 from stoker_operator.cluster.client import Cluster
 from stoker_operator.cluster.kinds import Manifest, key_of
+from stoker_operator.cluster.pods import is_leaving, taken_at
 from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.cluster.standby import is_standby, observe_standby, observe_waiting
 from stoker_operator.decide.failure import derive_failures
 from stoker_operator.decide.observed import Failure, Observed, ObservedPod, Policy
-from stoker_operator.decide.pool import derive_need, find_misfit
+from stoker_operator.decide.pool import derive_need, find_misfit, next_refill_at
 from stoker_operator.decide.pool_size import (
     CPU_SHARE,
     GPU_SHARE,
@@ -102,12 +103,23 @@ class WarmPoolReconciler:
         memory.failures = derive_failures(memory.failures, observed, now)
         desired, name = memory.sizing.desired, pool.metadata.name
         plan = plan_rollout(name, desired, observed, memory.failures, now)
-        await self._apply(pool, wish, plan.create, memory, now)
+        refill_at = next_refill_at(self._loading_since(key), now)
+        create = () if refill_at is not None else plan.create
+        await self._apply(pool, wish, create, memory, now)
         await self._delete(pool, plan.delete, now)
         await self._report(key, pool, wish, memory, now)
         again_at = now + LOOK_S if desired > policy.least else None
-        instants = (again_at, plan.wake_at, memory.rejected_until if memory.rejection else None)
+        retry_at = memory.rejected_until if memory.rejection else None
+        instants = (again_at, plan.wake_at, retry_at, refill_at if plan.create else None)
         return min((at for at in instants if at is not None and at > now), default=None)
+
+    def _loading_since(self, key: str) -> Iterator[float]:
+        """When pods were taken that have not said yet that they are ready."""
+        for pod in self._snapshot.pool_pods(key):
+            announced = self._snapshot.announced(pod["metadata"]["uid"])
+            ready = announced is not None and announced.phase == "Ready"
+            if _serves(pod) and not ready and not is_leaving(pod):
+                yield taken_at(pod)
 
     def _observe_wish(self, pool: WarmPool) -> _Wish:
         """The claims that standbys mount: of `preload`, and of every deployment of the pool."""

@@ -45,13 +45,26 @@ async def test_a_wake_takes_the_standby_and_has_it_load(world: PoolWorld) -> Non
     }
 
 
-async def test_the_pool_refills_behind_under_another_name(world: PoolWorld) -> None:
+async def test_the_pool_refills_behind_the_wake_under_another_name(world: PoolWorld) -> None:
     [first] = world.standbys
     world.demand(queued=1)
+    await world.settle()
+    assert world.standbys == []
+    assert await world.pool_reconciler.reconcile(POOL) == world.now + 10
+    [pod] = world.of_deployment()
+    world.announce(pod)
     await world.settle()
     [second] = world.standbys
     assert name_of(second) != name_of(first)
     assert (world.pool_status.adopted, world.pool_status.starting) == (1, 1)
+
+
+async def test_the_pool_does_not_wait_for_ever_for_a_wake(world: PoolWorld) -> None:
+    world.demand(queued=1)
+    await world.settle()
+    world.now += 10
+    await world.settle()
+    assert len(world.standbys) == 1
 
 
 @pytest.mark.parametrize("path", ["warm", "resident"])
@@ -170,7 +183,7 @@ async def test_a_standby_whose_engine_is_not_up_is_asked_again(world: PoolWorld)
 
 async def test_at_scale_down_a_full_pool_wants_nothing_back(world: PoolWorld) -> None:
     await world.wake()
-    await world.settle()
+    await world.fill()
     assert world.pool_status.standby == 1, "it has refilled"
     world.idle(61)
     await world.settle()
