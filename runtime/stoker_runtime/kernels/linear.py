@@ -84,6 +84,23 @@ class Int8Linear:
 
 
 @dataclass(frozen=True, slots=True)
+class Fp8Linear:
+    """Codes of 8-bit floats with one scale per row: W[o, i] = codes[o, i] · scales[o].
+
+    Inputs are rounded to 8 bits too, where tensor cores multiply them; here they stay as they are.
+    """
+
+    codes: torch.Tensor  # [out, in] float8_e4m3fn
+    scales: torch.Tensor  # [out]
+    bias: torch.Tensor | None = None  # [out]
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:  # [num_tokens, out]
+        """Apply it to [num_tokens, in]."""
+        out = F.linear(x, self.codes.to(x.dtype)) * self.scales.to(x.dtype)
+        return out if self.bias is None else out + self.bias
+
+
+@dataclass(frozen=True, slots=True)
 class SideBySide:
     """Several products of one input that can't be stacked: their outputs next to each other."""
 

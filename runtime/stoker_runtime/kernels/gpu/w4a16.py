@@ -197,8 +197,12 @@ def _fit_group(size: int, bits: int) -> int:
 
 def _specialise(dtype: str, bits: int, group: int, block_m: int) -> Specialisation:
     constants = {
-        "BITS": bits, "GROUP": group, "PLANE": PLANE, "PACKED": True,
-        "BLOCK_M": block_m, "BLOCK_N": _BLOCK_N,
+        "BITS": bits,
+        "GROUP": group,
+        "PLANE": PLANE,
+        "PACKED": True,
+        "BLOCK_M": block_m,
+        "BLOCK_N": _BLOCK_N,
     }
     return _PRODUCT.specialise({"T": dtype}, constants, num_warps=4, num_stages=4)
 
@@ -209,7 +213,10 @@ def _specialise_sum(dtype: str) -> Specialisation:
 
 def _specialise_restore(dtype: str, bits: int, group: int) -> Specialisation:
     constants = {
-        "BITS": bits, "GROUP": group, "PLANE": PLANE, "PACKED": True,
+        "BITS": bits,
+        "GROUP": group,
+        "PLANE": PLANE,
+        "PACKED": True,
         "BLOCK_N": _BLOCK_N,
     }
     return _RESTORE.specialise({"T": dtype}, constants, num_warps=4)

@@ -13,6 +13,7 @@ import torch
 
 from stoker_runtime.kernels.gpu.launch import ELEMENT_TYPES, launch
 from stoker_runtime.kernels.gpu.registry import FLOATS, Arch, Kernel, Specialisation
+from stoker_runtime.kernels.gpu.rows import round_rows, round_rows_reference
 
 _EPILOGUE = Kernel(
     module="w8a8",
@@ -21,6 +22,8 @@ _EPILOGUE = Kernel(
     "num_rows i32, num_cols i32",
 )
 _BLOCK_M, _BLOCK_N = 16, 128
+_MIN_ROWS = 32
+"""torch's integer product wants more than 16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Sums:
     """An 8-bit product before its scales."""
 
     sums: torch.Tensor  # [num_tokens, out] int32
-    row_scales: torch.Tensor  # [num_tokens] float32
+    row_scales: torch.Tensor  # [num_tokens, 1] float32
     scales: torch.Tensor  # [out] float32
     bias: torch.Tensor | None  # [out]
 
@@ -38,6 +41,27 @@ def specialisations(arch: Arch) -> Iterator[Specialisation]:
     for dtype in FLOATS:
         for has_bias in (False, True):
             yield _specialise(dtype, has_bias=has_bias)
+
+
+def multiply(
+    x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:  # [num_tokens, out]
+    """x [num_tokens, in], rounded row by row, · (codes [out, in] int8 · scales [out])ᵀ + b.
+
+    Both sizes of the weight are multiples of 16.
+    """
+    rounded, row_scales = round_rows(x, torch.int8, _MIN_ROWS)
+    sums = torch._int_mm(rounded, codes.t())[: len(x)]
+    return finish(Sums(sums, row_scales, scales, bias), x.dtype)
+
+
+def multiply_reference(
+    x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:  # as `multiply`
+    """The twin of `multiply` in plain torch; float64 holds every sum exactly."""
+    rounded, row_scales = round_rows_reference(x, torch.int8)
+    sums = (rounded.double() @ codes.double().t()).int()
+    return finish_reference(Sums(sums, row_scales, scales, bias), x.dtype)
 
 
 def finish(product: Sums, dtype: torch.dtype) -> torch.Tensor:  # [num_tokens, out] of dtype
@@ -54,7 +78,7 @@ def finish(product: Sums, dtype: torch.dtype) -> torch.Tensor:  # [num_tokens, o
 
 def finish_reference(product: Sums, dtype: torch.dtype) -> torch.Tensor:  # as `finish`
     """The twin of `finish` in plain torch."""
-    out = product.sums.float() * product.row_scales[:, None] * product.scales
+    out = product.sums.float() * product.row_scales * product.scales
     return (out if product.bias is None else out + product.bias.float()).to(dtype)
 
 

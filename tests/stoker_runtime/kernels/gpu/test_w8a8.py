@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stoker_runtime.kernels.gpu.w8a8 import Sums, finish, finish_reference
+from stoker_runtime.kernels.gpu.w8a8 import (
+    Sums,
+    finish,
+    finish_reference,
+    multiply,
+    multiply_reference,
+)
 
 SHAPES = [(1, 16), (5, 100), (17, 256), (33, 131)]
 
@@ -19,5 +25,16 @@ def test_sums_are_scaled_by_row_and_column(
     torch.manual_seed(shape[0])
     sums = torch.randint(-(10**6), 10**6, shape, dtype=torch.int32)
     bias = torch.randn(shape[1]).to(dtype) if has_bias else None
-    product = Sums(sums, torch.rand(shape[0]) / 1e3, torch.rand(shape[1]) / 1e3, bias)
-    torch.testing.assert_close(finish(product, dtype), finish_reference(product, dtype))
+    product = Sums(sums, torch.rand(shape[0], 1) / 1e3, torch.rand(shape[1]) / 1e3, bias)
+    torch.testing.assert_close(
+        finish(product, dtype), finish_reference(product, dtype), atol=1e-6, rtol=1 / 128
+    )
+
+
+@pytest.mark.parametrize("num_tokens", [1, 17, 40])
+def test_products_equal_torchs(num_tokens: int) -> None:
+    torch.manual_seed(num_tokens)
+    codes = torch.randint(-127, 128, (48, 96), dtype=torch.int8)
+    x, scales, bias = torch.randn(num_tokens, 96), torch.rand(48) / 100, torch.randn(48)
+    expected = multiply_reference(x, codes, scales, bias)
+    torch.testing.assert_close(multiply(x, codes, scales, bias), expected)

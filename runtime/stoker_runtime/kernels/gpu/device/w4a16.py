@@ -88,15 +88,16 @@ def _nibbles(words, SHIFT: tl.constexpr, T: tl.constexpr):
     where conversions take slow ones (Kim, Henry, Fahim, Awadalla 2022, arXiv 2211.10017). 0xea is
     (a and b) or c.
     """
-    LOGIC: tl.constexpr = "lop3.b32 $0, t, 0x000f000f, $2, 0xea; }"
-    if SHIFT == 0:
-        ASM: tl.constexpr = "{ .reg .b32 t; mov.b32 t, $1; " + LOGIC
-    elif SHIFT == 4:
-        ASM: tl.constexpr = "{ .reg .b32 t; shr.u32 t, $1, 4; " + LOGIC
-    elif SHIFT == 8:
-        ASM: tl.constexpr = "{ .reg .b32 t; shr.u32 t, $1, 8; " + LOGIC
-    else:
-        ASM: tl.constexpr = "{ .reg .b32 t; shr.u32 t, $1, 12; " + LOGIC
+    MOVE: tl.constexpr = (
+        "mov.b32 t, $1; "
+        if SHIFT == 0
+        else "shr.u32 t, $1, 4; "
+        if SHIFT == 4
+        else "shr.u32 t, $1, 8; "
+        if SHIFT == 8
+        else "shr.u32 t, $1, 12; "
+    )
+    ASM: tl.constexpr = "{ .reg .b32 t; " + MOVE + "lop3.b32 $0, t, 0x000f000f, $2, 0xea; }"
     magic = tl.full((), 0x4300 if tl.bfloat16 == T else 0x6400, tl.int16)
     pairs = tl.inline_asm_elementwise(
         ASM, "=r,r,r", [words, magic], dtype=tl.int16, is_pure=True, pack=2

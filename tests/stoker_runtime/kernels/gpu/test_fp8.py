@@ -1,0 +1,21 @@
+"""Products of 8-bit floats: our rounding interpreted, torch's own product, beside plain torch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stoker_runtime.kernels.gpu.fp8 import multiply, multiply_reference
+from stoker_runtime.kernels.gpu.rows import round_rows_reference
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("num_tokens", [1, 5, 33])
+def test_products_equal_torchs(num_tokens: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(num_tokens)
+    codes, scales = round_rows_reference(torch.randn(48, 96), torch.float8_e4m3fn)
+    x, bias = torch.randn(num_tokens, 96).to(dtype), torch.randn(48).to(dtype)
+    for one in (None, bias):
+        expected = multiply_reference(x.float(), codes, scales[:, 0], one)
+        made = multiply(x, codes, scales[:, 0], one).float()
+        assert (made - expected).norm() < 5e-3 * expected.norm()

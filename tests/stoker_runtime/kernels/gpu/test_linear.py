@@ -1,0 +1,78 @@
+"""Every kind of product as GPUs compute it, interpreted, beside torch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stoker_runtime.kernels.gpu.linear import (
+    FloatLinear,
+    IntegerLinear,
+    WordsLinear,
+    pack_linear,
+)
+from stoker_runtime.kernels.linear import (
+    DenseLinear,
+    Fp8Linear,
+    GroupedLinear,
+    Int8Linear,
+    Linear,
+    SideBySide,
+)
+
+ROWS, COLS = 48, 96
+
+
+def make_grouped(bits: int, group: int, *, ordered: bool = False) -> GroupedLinear:
+    codes = torch.randint(0, 1 << bits, (ROWS, COLS), dtype=torch.uint8)
+    scales = (torch.rand(ROWS, COLS // group) + 0.5).half().float()
+    zeros = torch.randint(0, 1 << bits, scales.shape).float()
+    order = torch.randperm(COLS) if ordered else None
+    return GroupedLinear(codes, scales, zeros, group, bits, order, torch.randn(ROWS))
+
+
+def make_int8(*, quantize_input: bool) -> Int8Linear:
+    codes = torch.randint(-128, 128, (ROWS, COLS), dtype=torch.int8)
+    return Int8Linear(codes, torch.rand(ROWS).half().float(), None, quantize_input)
+
+
+def make_fp8() -> Fp8Linear:
+    return Fp8Linear(torch.randn(ROWS, COLS).to(torch.float8_e4m3fn), torch.rand(ROWS))
+
+
+@pytest.mark.parametrize(
+    ("linear", "kind", "tolerance"),
+    [
+        (make_grouped(4, 32), WordsLinear, 1e-5),
+        (make_grouped(3, 96), WordsLinear, 1e-5),
+        (make_grouped(8, 32), WordsLinear, 1e-5),
+        (make_grouped(4, 32, ordered=True), WordsLinear, 1e-5),
+        (make_int8(quantize_input=False), WordsLinear, 1e-3),
+        (make_int8(quantize_input=True), IntegerLinear, 1e-5),
+        (make_fp8(), FloatLinear, 5e-2),
+        (SideBySide((make_grouped(4, 32), make_fp8())), SideBySide, 5e-2),
+    ],
+    ids=["int4", "int3", "int8 groups", "ordered", "int8", "w8a8", "fp8", "side by side"],
+)
+def test_packed_products_equal_torchs(linear: Linear, kind: type, tolerance: float) -> None:
+    torch.manual_seed(0)
+    packed, x = pack_linear(linear), torch.randn(5, COLS)
+    assert isinstance(packed, kind)
+    expected = linear(x)
+    assert (packed(x) - expected).norm() < tolerance * expected.norm()
+
+
+@pytest.mark.parametrize(
+    "linear",
+    [
+        DenseLinear(torch.randn(ROWS, COLS)),
+        Int8Linear(torch.zeros(4, 16, dtype=torch.int8), torch.ones(4), quantize_input=True),
+        Fp8Linear(torch.zeros(16, 4).to(torch.float8_e4m3fn), torch.ones(16)),
+        GroupedLinear(
+            torch.zeros(16, 48, dtype=torch.uint8), torch.ones(16, 3), torch.ones(16, 3), 16, 4
+        ),
+    ],
+    ids=["dense", "few outputs", "few inputs", "small groups"],
+)
+def test_what_no_kernel_fits_stays_on_torch(linear: Linear) -> None:
+    assert pack_linear(linear) is linear
