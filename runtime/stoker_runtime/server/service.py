@@ -26,11 +26,9 @@ from stoker_runtime.server.openai import COMPLETION_TOKENS, Ask
 from stoker_runtime.server.payload import AnswerPlan, whole
 from stoker_runtime.server.refusal import Refusal, invalid
 from stoker_runtime.server.stream import EventStream
-from stoker_runtime.server.texts import Texts
+from stoker_runtime.server.texts import Texts, beside_streams
 from stoker_runtime.wire import Loaded
 
-THREAD_BYTES = 8 << 10
-"""Bodies above this size (some 3 ms) are tokenised in a thread, so that streams do not wait."""
 KEEP_ALIVE_S = 15.0
 """A stream that had nothing to say for so long sends a comment; proxies cut silent ones."""
 _MAX_WAITING = 1024
@@ -89,10 +87,10 @@ class Service:
         """Answer one request, whole or streamed. Raises `Refusal` before the first byte."""
         texts, loaded = self._get_model(ask.model)
         arrived_at = asyncio.get_running_loop().time()
-        if len(exchange.request.body) > THREAD_BYTES:
-            prompts = await asyncio.to_thread(texts.encode, ask, loaded.max_model_len)
-        else:
-            prompts = texts.encode(ask, loaded.max_model_len)
+        prompts = await beside_streams(
+            lambda hurried: texts.encode(ask, loaded.max_model_len, hurried=hurried),
+            exchange.request.body,
+        )
         if texts is not self.texts:  # the model went away meanwhile
             raise self.lifecycle.refuse_work() or refusal.model_not_found(ask.model)
         sequences = _plan_sequences(ask, prompts, loaded)

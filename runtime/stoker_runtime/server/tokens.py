@@ -6,8 +6,6 @@ before the model is.
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 
 from stoker_runtime.server import refusal
@@ -16,8 +14,8 @@ from stoker_runtime.server.bodies import TokenId
 from stoker_runtime.server.exchange import Exchange
 from stoker_runtime.server.messages import Chat, read_messages
 from stoker_runtime.server.refusal import invalid, unsupported
-from stoker_runtime.server.service import THREAD_BYTES, Service
-from stoker_runtime.server.texts import Texts
+from stoker_runtime.server.service import Service
+from stoker_runtime.server.texts import Texts, beside_streams
 
 _json = msgspec.json.Encoder().encode
 
@@ -53,10 +51,7 @@ async def answer_tokenize(service: Service, exchange: Exchange) -> None:
     """The ids of a text, or of a chat as the model sees it."""
     body = decode_body(_tokenize_decoder, exchange.request.body)
     texts = _get_texts(service, body.model)
-    if len(exchange.request.body) > THREAD_BYTES:
-        ids = await asyncio.to_thread(_encode, texts, body)
-    else:
-        ids = _encode(texts, body)
+    ids = await beside_streams(lambda hurried: _encode(texts, body, hurried), exchange.request.body)
     loaded = service.lifecycle.loaded
     limit = loaded.max_model_len if loaded else None
     strings = [texts.tokenizer.token_text(id) for id in ids] if body.return_token_strs else None
@@ -74,9 +69,10 @@ async def answer_detokenize(service: Service, exchange: Exchange) -> None:
     exchange.send(200, _json({"prompt": tokenizer.decode(body.tokens)}))
 
 
-def _encode(texts: Texts, body: TokenizeBody) -> list[int]:
+def _encode(texts: Texts, body: TokenizeBody, hurried: bool) -> list[int]:
     if body.messages is not None:
-        text, special = texts.render(_read_chat(body)), bool(body.add_special_tokens)
+        text = texts.render(_read_chat(body), hurried=hurried)
+        special = bool(body.add_special_tokens)
     elif body.prompt is None:
         message = "`prompt` or `messages` is required"
         raise invalid(message, "prompt", "missing_required_parameter")

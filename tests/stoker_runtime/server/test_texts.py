@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from tokenizers import processors
 from stoker_runtime.server.defaults import SamplingDefaults
 from stoker_runtime.server.openai import read_chat, read_completion
 from stoker_runtime.server.refusal import Refusal
-from stoker_runtime.server.texts import Texts, load_texts
+from stoker_runtime.server.texts import Texts, beside_streams, load_texts
+from stoker_runtime.text import template
 from support.checkpoints import write_tokenizer
 
 USER = {"role": "user", "content": "hi"}
@@ -75,6 +77,31 @@ def test_a_template_that_refuses_is_quoted(folder: Path) -> None:
     with pytest.raises(Refusal) as refused:
         encode(load_texts(folder), messages=[USER])
     assert refused.value.message == "`messages`: only one turn"
+
+
+@pytest.mark.parametrize(
+    ("source", "num_chars", "is_quick"),
+    [
+        ("{{ strftime_now('') }}{{ messages }}", 10, True),
+        ("{{ strftime_now('') }}{{ messages }}", 4000, False),
+        ("{{ strftime_now('') }}{% for a in range(999) %}{{ a }}{% endfor %}", 10, False),
+        ("{{ strftime_now('') }}{{ 'word ' * 5000 }}", 10, False),
+    ],
+    ids=["short", "long chat", "costly template", "long prompt"],
+)
+async def test_only_what_is_quick_is_done_beside_the_streams(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, source: str, num_chars: int, is_quick: bool
+) -> None:
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(
+        template, "_strftime_now", lambda _: threads.append(threading.current_thread()) or ""
+    )
+    (folder / "chat_template.jinja").write_text(source)
+    texts = load_texts(folder)
+    body = json.dumps({"model": "m", "messages": [USER | {"content": "x" * num_chars}]}).encode()
+    ask = read_chat(body)
+    await beside_streams(lambda hurried: texts.encode(ask, 1 << 20, hurried=hurried), body)
+    assert (threads[-1] is threading.main_thread()) == is_quick
 
 
 def test_the_models_defaults_come_along(folder: Path) -> None:
