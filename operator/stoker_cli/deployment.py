@@ -1,11 +1,11 @@
-"""Reads LLMDeployments for the commands, with the user's own kubeconfig.
+"""Reads Stoker's objects for the commands, with the user's own kubeconfig.
 
 Knows the Kubernetes client and how its errors read to a person; does not know what is shown.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import typer
 from kubernetes import client, config
@@ -29,17 +29,26 @@ class Deployments:
 
     def fetch(self, name: str) -> dict[str, Any]:
         """The deployment as the API server has it. Exits with a readable word when absent."""
-        where = (names.GROUP, names.VERSION, self.namespace, "llmdeployments", name)
+        return self._get("llmdeployments", name) or self._refuse("LLMDeployment", name)
+
+    def find(self, name: str) -> dict[str, Any]:
+        """The deployment of that name, else the warm pool. Exits when neither is there."""
+        found = self._get("llmdeployments", name) or self._get("warmpools", name)
+        return found or self._refuse("LLMDeployment or WarmPool", name)
+
+    def _get(self, plural: str, name: str) -> dict[str, Any] | None:
+        where = (names.GROUP, names.VERSION, self.namespace, plural, name)
         try:
-            found = cast(dict[str, Any], self._api.get_namespaced_custom_object(*where))
+            return cast(dict[str, Any], self._api.get_namespaced_custom_object(*where))
         except HTTPError as error:
             raise typer.BadParameter(f"the cluster does not answer: {error}") from error
         except ApiException as error:
             if error.status != 404:
                 raise typer.BadParameter(f"cannot read {name}: {error.reason}") from error
-            word = f"no LLMDeployment named {name!r} in namespace {self.namespace!r}"
-            raise typer.BadParameter(word) from error
-        return found
+            return None
+
+    def _refuse(self, kind: str, name: str) -> NoReturn:
+        raise typer.BadParameter(f"no {kind} named {name!r} in namespace {self.namespace!r}")
 
 
 def _current_namespace() -> str:

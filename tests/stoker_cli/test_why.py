@@ -1,55 +1,84 @@
-"""`stoker why`: the account of a deployment from its status."""
+"""`stoker why`: finds what a name means, in a cluster that answers over HTTP."""
 
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
 
-from stoker_cli.why import show
+from stoker_cli.__main__ import app
 
-_AWAKE: dict[str, Any] = {
-    "metadata": {"name": "chat"},
-    "status": {
-        "phase": "Serving",
-        "scaling": {
-            "desired": 2,
-            "reason": "QueueDepth",
-            "message": "9 requests wait, one replica may have 5.",
-            "inputs": {"queued": 9, "ready": 1},
-        },
-        "conditions": [
-            {"type": "Ready", "status": "True", "reason": "Serving", "message": "1 replica."}
-        ],
-        "lastColdStart": {"path": "fresh", "total": 2.1, "phases": {"decided": 0.01}},
-    },
+OBJECTS: dict[str, Any] = {
+    "llmdeployments/chat": {"kind": "LLMDeployment", "metadata": {"name": "chat"}},
+    "warmpools/shared": {"kind": "WarmPool", "metadata": {"name": "shared"}},
 }
 
 
-def _account(deployment: dict[str, Any]) -> str:
-    console = Console(width=120)
-    with console.capture() as captured:
-        show(console, deployment)
-    return captured.get()
+class Handler(BaseHTTPRequestHandler):
+    """The API server's routes of our two kinds, in the namespace `team`."""
+
+    def do_GET(self) -> None:
+        prefix, _, place = self.path.partition("/namespaces/team/")
+        found = OBJECTS.get(place) if prefix == "/apis/stoker.dev/v1alpha1" else None
+        self.send_response(500 if "broken" in place else 200 if found else 404)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(found or {}).encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay quiet."""
 
 
-def test_says_decision_inputs_conditions_and_last_cold_start() -> None:
-    text = _account(_AWAKE)
-    for word in ("chat is Serving", "9 requests wait", "QueueDepth", "queued", "Ready", "2.100"):
-        assert word in text
-
-
-def test_a_deployment_that_no_operator_has_seen_is_called_new() -> None:
-    assert "chat is new" in _account({"metadata": {"name": "chat"}})
-
-
-def test_brackets_of_a_message_are_shown_and_not_taken_for_markup() -> None:
-    message = "install stoker[runtime], see [/usr/share] and spec.preload[0]"
-    deployment: dict[str, Any] = {
-        "metadata": {"name": "chat"},
-        "status": {
-            "scaling": {"desired": 0, "message": message, "inputs": {"why": "[red]"}},
-            "conditions": [{"type": "Ready", "message": message}],
-        },
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A kubeconfig that leads to the handler."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    context = {"cluster": "c", "user": "u", "namespace": "team"}
+    config = {
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "x", "context": context}],
+        "current-context": "x",
     }
-    text = _account(deployment)
-    assert "[red]" in text
-    assert text.count("stoker[runtime], see [/usr/share] and spec.preload[0]") == 2
+    (tmp_path / "config").write_text(yaml.safe_dump(config))
+    monkeypatch.setattr(
+        "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config")
+    )
+    yield
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def ask(name: str) -> Result:
+    return CliRunner().invoke(app, ["why", name])
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("name", ["chat", "shared"])
+def test_a_name_means_a_deployment_or_else_a_pool(name: str) -> None:
+    result = ask(name)
+    assert result.exit_code == 0, result.output
+    assert f"{name} is new" in result.output
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_name_that_is_neither_is_refused() -> None:
+    result = ask("nobody")
+    assert result.exit_code == 2
+    assert "no LLMDeployment or WarmPool named 'nobody'" in " ".join(result.output.split())
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_cluster_that_fails_is_not_an_absent_object() -> None:
+    assert "cannot read broken" in ask("broken").output
