@@ -9,7 +9,7 @@ KERNELS := runtime/stoker_runtime/kernels
 NATIVE := $(VENV)/.native
 HARNESS := PYTHONPATH=tests $(BIN)/python -m e2e.harness
 
-.PHONY: help setup fmt check test unit e2e demo demo-down bench-autoscaler bench-gateway bench-quant bench-runtime crds golden lock images
+.PHONY: help setup fmt check test unit unit-runtime unit-others e2e demo demo-down bench-autoscaler bench-gateway bench-quant bench-runtime crds golden lock images
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -40,8 +40,12 @@ fmt: setup ## format the code
 check: setup ## format check, lint, types, layers
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/mypy && $(BIN)/lint-imports
 
-unit: setup ## the fast tests
-	@$(BIN)/pytest
+unit: setup ## the fast tests, those of the runtime beside all others
+	@echo "unit: two halves at once; each shows its tests when it has ended"
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync unit-runtime unit-others
+
+unit-runtime unit-others:
+	@$(BIN)/pytest $(if $(filter %runtime,$@),,--ignore=)tests/stoker_runtime
 
 e2e: setup ## every user story on a real cluster, with its figures
 	@$(HARNESS) prepare

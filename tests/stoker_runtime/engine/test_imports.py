@@ -22,32 +22,32 @@ def run_fresh(code: str) -> dict[str, object]:
     return found
 
 
-def test_deferred_packages_wait_until_they_are_asked() -> None:
-    found = run_fresh(
+@pytest.fixture(scope="module")
+def engine() -> dict[str, object]:
+    """What the engine has imported when it could begin, before and after somebody asks for more."""
+    return run_fresh(
         "import json, sys\n"
         "from stoker_runtime.engine.imports import DEFERRED, import_torch\n"
         "import_torch()\n"
+        "import stoker_runtime.engine.assembly\n"
         "waits = lambda: sorted(n for n in DEFERRED if '__getattr__' in vars(sys.modules[n]))\n"
-        "before = waits()\n"
+        "modules, before = sorted(sys.modules), waits()\n"
         "import torch\n"
         "mean = float(torch.distributions.Normal(3.0, 1.0).mean)\n"
-        "print(json.dumps({'before': before, 'after': waits(), 'mean': mean}))"
+        "facts = {'modules': modules, 'before': before, 'after': waits(), 'mean': mean}\n"
+        "print(json.dumps(facts))"
     )
-    assert found["before"] == sorted(DEFERRED)
-    assert found["after"] == sorted(DEFERRED - {"torch.distributions"})
-    assert found["mean"] == 3.0
 
 
-def test_engine_imports_no_compiler_and_no_model_library() -> None:
-    found = run_fresh(
-        "import json, sys\n"
-        "from stoker_runtime.engine.imports import import_torch\n"
-        "import_torch()\n"
-        "import stoker_runtime.engine.assembly\n"
-        "heavy = ['torch._dynamo', 'torch._inductor', 'sympy', 'transformers', 'safetensors']\n"
-        "print(json.dumps({'heavy': [name for name in heavy if name in sys.modules]}))"
-    )
-    assert found["heavy"] == []
+def test_deferred_packages_wait_until_they_are_asked(engine: dict[str, object]) -> None:
+    assert engine["before"] == sorted(DEFERRED)
+    assert engine["after"] == sorted(DEFERRED - {"torch.distributions"})
+    assert engine["mean"] == 3.0
+
+
+def test_engine_imports_no_compiler_and_no_model_library(engine: dict[str, list[str]]) -> None:
+    heavy = {"torch._dynamo", "torch._inductor", "sympy", "transformers", "safetensors"}
+    assert not heavy & set(engine["modules"])
 
 
 def test_the_process_knows_no_torch_before_the_weights_are_read() -> None:
