@@ -18,6 +18,9 @@ from stoker_api.crd import build_crds
 from stoker_api.reference import FILE as API_FILE
 from stoker_cli.__main__ import app
 from stoker_gateway.metrics import Metrics as GatewayMetrics
+from stoker_operator.cluster.ledger import DemandLedger
+from stoker_operator.cluster.snapshot import Snapshot
+from stoker_operator.handlers.dashboard import Dashboard
 from stoker_runtime.server.metrics import Metrics as RuntimeMetrics
 from stoker_runtime.wire import Loaded
 from support import pages
@@ -83,6 +86,7 @@ def exported() -> dict[str, str]:
     own = dict.fromkeys(own_gauges(), 1.0)
     families = [
         *REGISTRY.collect(),
+        *Dashboard(Snapshot(), DemandLedger(0, 1), lambda: True).collect(),
         *GatewayMetrics(list).registry.collect(),
         *text_string_to_metric_families(runtime.render(own, {"imports": 1.0}).decode()),
     ]

@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import kopf
+from prometheus_client import REGISTRY
 
 from stoker_api import names
 from stoker_api.demand import Announcement
@@ -29,6 +30,7 @@ from stoker_operator.cluster.resync import Resync
 from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.errors import ClusterError
 from stoker_operator.handlers.children import Children
+from stoker_operator.handlers.dashboard import Dashboard
 from stoker_operator.handlers.deployment import DeploymentReconciler, World
 from stoker_operator.handlers.orders import Orders
 from stoker_operator.handlers.pools import Pools
@@ -77,6 +79,8 @@ class Process:
         )
         self._pools = WorkQueue(self._when_leading(pool_reconciler.reconcile))
         pools.touch_pool, pools.touch_deployment = self._pools.add, self._deployments.add
+        self._dashboard = Dashboard(self._snapshot, self._ledger, lambda: self._lease.leads)
+        REGISTRY.register(self._dashboard)
         self._intake = Intake(self._snapshot, children, self._deployments, self._pools)
         self._resync = Resync(
             cluster, self._snapshot, tuple(settings.namespace_list or [""]), self._intake.touch
@@ -187,12 +191,14 @@ class Process:
             if not self._lease.leads or not self._snapshot.synced:
                 return None
             wake_at: float | None = await reconcile(key)
+            self._dashboard.look(key)
             return wake_at
 
         return guarded
 
     def _on_lead(self) -> None:
         self._reconciler.reset()
+        self._dashboard.reset()
         self._world.pools.reset()
         self._intake.touch_all()
 
