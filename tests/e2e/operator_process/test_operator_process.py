@@ -105,6 +105,13 @@ async def test_wakes_in_milliseconds_marks_and_sleeps_again(
     await gateway.say(_ready_announcement(pod))
     status = await _settled(api, namespace, "chat", "Serving")
     assert status["lastColdStart"]["phases"]["weights"] == pytest.approx(0.5, abs=0.01)
+    [change] = status["scaling"]["changes"]
+    steps = (change["fromReplicas"], change["toReplicas"], change["reason"])
+    assert steps == (0, 1, "DemandAtZero")
+    fits = next(c for c in status["conditions"] if c["type"] == "Fits")
+    assert fits["message"].endswith("2 sequences of 4096 tokens.")
+    replicas = await operator.metric("stoker_operator_replicas")
+    assert replicas[f'{{deployment="{namespace}/chat",state="ready"}}'] == 1
     marked = (await _pods(api, namespace))[0]["metadata"]["annotations"]
     assert marked["stoker.dev/address"] == "10.0.0.9:8000"
     await gateway.demand(f"{namespace}/chat", queued=0)
@@ -126,6 +133,13 @@ def _ready_announcement(pod: dict[str, Any]) -> dict[str, Any]:
         "phase": "Ready",
         "slots": 32,
         "phases": {phase: decided_at + after_s for phase, after_s in instants.items()},
+        "room": {
+            "weight_bytes": 2**20,
+            "kv_bytes_per_token": 64,
+            "memory_bytes": 2**30,
+            "tokens": 8192,
+            "max_model_len": 4096,
+        },
     }
 
 
