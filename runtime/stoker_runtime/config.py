@@ -14,7 +14,7 @@ from stoker_runtime.errors import ConfigInvalid
 
 _CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
-    "quantization": ("auto", "none", "int8", "int4"),
+    "quantization": ("auto", "none", "int8", "int4", "fp8"),
     "device": ("auto", "cpu", "cuda"),
     "log_format": ("text", "json"),
 }
@@ -61,8 +61,8 @@ class Config:
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16; auto is what this device computes fastest."""
     quantization: str = "auto"
-    """auto keeps what the checkpoint declares, none refuses a quantised one, int8 and int4 round an
-    unquantised one while loading."""
+    """auto keeps what the checkpoint declares, none refuses a quantised one, int8, int4 and fp8 (floats
+    of 8 bits) round an unquantised one while loading."""
     device: str = "auto"
     """auto, cpu or cuda; auto takes a GPU if there is one."""
     threads: int = 0

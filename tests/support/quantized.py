@@ -20,7 +20,14 @@ from support.checkpoints import LlamaShape, build_config, random_weights, write_
 
 Array = NDArray[Any]
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
-_CODES = {"float32": "F32", "float16": "F16", "int32": "I32", "int8": "I8", "int64": "I64"}
+_CODES = {
+    "float32": "F32",
+    "float16": "F16",
+    "int32": "I32",
+    "int8": "I8",
+    "int64": "I64",
+    "uint8": "F8_E4M3",  # numpy has no floats of 8 bits
+}
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,25 @@ def pack_int8(weight: Array, recipe: Recipe) -> Packed:
     scales = (np.abs(weight).max(1, keepdims=True) / 127).astype(np.float32)
     codes = np.round(weight / scales).astype(np.int8)
     return Packed({"weight": codes, "weight_scale": scales}, codes * scales)
+
+
+def pack_fp8(weight: Array, recipe: Recipe) -> Packed:
+    """8-bit floats, a scale a row: sign, 4 bits of exponent, 3 of mantissa; 127 is no number."""
+    octets = np.arange(127)
+    exponents, mantissas = octets >> 3, octets & 7
+    values = np.where(
+        exponents == 0,
+        mantissas / 8 * 2.0**-6,
+        (1 + mantissas / 8) * 2.0 ** (exponents.astype(float) - 7),
+    )
+    scales = (np.abs(weight).max(1, keepdims=True) / 448).astype(np.float32)
+    distances = np.abs(np.abs(weight / scales)[..., None] - values)
+    nearest = distances.argmin(-1)
+    codes = (nearest | (weight < 0) << 7).astype(np.uint8)
+    return Packed(
+        {"weight": codes, "weight_scale": scales},
+        (np.sign(weight) * values[nearest] * scales).astype(np.float32),
+    )
 
 
 Packer = Callable[[Array, Recipe], Packed]

@@ -42,7 +42,7 @@ class Recipe:
     def quantize_to(self) -> Target | None:
         """What the products of an unquantised checkpoint are rounded to."""
         match self.config.quantization:
-            case "int8" | "int4":
+            case "int8" | "int4" | "fp8":
                 return self.config.quantization
             case _:
                 return None
@@ -113,7 +113,7 @@ def prepare(config: Config, machine: Machine, *, packs: bool = True) -> Recipe:
     dtype = pick_dtype(config, device, checkpoint_dtype, has_bf16=machine.has_bf16)
     # torch has quick products of its own for networks in bfloat16
     is_native = packs and device == "cpu" and dtype == "float32"
-    rounds = config.quantization in ("int8", "int4")
+    rounds = config.quantization in ("int8", "int4", "fp8")
     in_panels = pick_products(layout, wanted) if is_native and not rounds else frozenset()
     recipe = Recipe(
         config=config,

@@ -24,8 +24,11 @@ _OF_KIND: dict[Kind, tuple[str, ...]] = {
     "float": tuple(_DTYPES),
     "int8": ("I8",),
     "int32": ("I32",),
+    "fp8": ("F8_E4M3",),
 }
-_ITEM_BYTES = {"I8": 1, "I32": 4, **{name: ITEM_BYTES[dtype] for name, dtype in _DTYPES.items()}}
+_ITEM_BYTES = {"I8": 1, "F8_E4M3": 1, "I32": 4} | {
+    name: ITEM_BYTES[dtype] for name, dtype in _DTYPES.items()
+}
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _MAX_HEADER_BYTES = 100_000_000

@@ -38,6 +38,7 @@ _STORED_DTYPES = {
     "F16": torch.float16,
     "I32": torch.int32,
     "I8": torch.int8,
+    "F8_E4M3": torch.float8_e4m3fn,
 }
 
 
@@ -65,6 +66,8 @@ class WeightPlan:
     """What an unquantised checkpoint is rounded to while loading."""
     packs: bool = False
     """Products go to the native library, with weights in the dtype they are stored in."""
+    gpu: bool = False
+    """Products of codes go to kernels for GPUs."""
     owns_blob: bool = False
     """Nobody else will read it again, so that what was copied is given back at once."""
 
@@ -140,7 +143,8 @@ class _Source:
         """
         fused = layout.get(HEAD, layout[EMBED])
         if self._plan.quantize_to:
-            return self._pack(quantize(self.dense(fused), "int8"))
+            target: Target = "fp8" if self._plan.quantize_to == "fp8" else "int8"
+            return self._pack(quantize(self.dense(fused), target))
         return self._multiplied(fused, None)
 
     def product(self, fused: Fused, bias: torch.Tensor | None) -> Linear:
@@ -192,7 +196,11 @@ class _Source:
         return _STORED_DTYPES[self._placed[fused.parts[0].name].tensor.dtype]
 
     def _pack(self, linear: Linear) -> Linear:
-        """Codes for the native library, which multiplies them faster than torch does."""
+        """Codes for those who multiply them faster than torch does."""
+        if self._plan.gpu:
+            from stoker_runtime.kernels.gpu import linear as gpu  # not before: a CPU needs none
+
+            return gpu.pack_linear(linear)
         return pack_linear(linear) if self._plan.packs else linear
 
     def _quantized(self, quant: QuantSpec, fused: Fused, bias: torch.Tensor | None) -> Linear:

@@ -13,6 +13,7 @@ import torch
 
 from stoker_runtime.kernels.linear import (
     DenseLinear,
+    Fp8Linear,
     GroupedLinear,
     Int8Linear,
     Linear,
@@ -26,6 +27,10 @@ def join(parts: Sequence[Linear], bias: torch.Tensor | None = None) -> Linear:
         return _join_grouped(cast(Sequence[GroupedLinear], parts), bias)
     if all(isinstance(part, Int8Linear) for part in parts):
         return _join_int8(cast(Sequence[Int8Linear], parts), bias)
+    if all(isinstance(part, Fp8Linear) for part in parts):
+        floats = cast(Sequence[Fp8Linear], parts)
+        codes = stack([part.codes for part in floats])
+        return Fp8Linear(codes, stack([part.scales for part in floats]), bias)
     if all(isinstance(part, DenseLinear) for part in parts):
         return DenseLinear(stack([cast(DenseLinear, part).weight for part in parts]), bias)
     return SideBySide(tuple(parts), bias)

@@ -13,11 +13,17 @@ from typing import Literal
 from stoker_runtime.errors import CheckpointBroken
 from stoker_runtime.quant.spec import QuantSpec
 
-Kind = Literal["float", "int8", "int32"]
+Kind = Literal["float", "int8", "int32", "fp8"]
 IGNORED = (".weight_shape",)
 """Ends of names that formats write and nobody needs: the config knows the shapes."""
 _WORD_BITS = 32
-_MARKS = {"gptq": "qweight", "awq": "qweight", "packed": "weight_packed", "int8": "weight_scale"}
+_MARKS = {
+    "gptq": "qweight",
+    "awq": "qweight",
+    "packed": "weight_packed",
+    "int8": "weight_scale",
+    "fp8": "weight_scale",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +59,8 @@ def plan_leaves(
         case "packed":
             leaves = _plan_packed(quant, module, shape)
             optional = "weight_g_idx"
-        case "int8":
-            leaves = _plan_int8(shape)
+        case "int8" | "fp8":
+            leaves = _plan_rows(quant.storage, shape)
             optional = ""
     return tuple(
         leaf for leaf in leaves if leaf.suffix != optional or f"{module}.{optional}" in stored
@@ -95,10 +101,10 @@ def _plan_packed(quant: QuantSpec, module: str, shape: tuple[int, int]) -> list[
     return leaves
 
 
-def _plan_int8(shape: tuple[int, int]) -> list[Leaf]:
+def _plan_rows(kind: Kind, shape: tuple[int, int]) -> list[Leaf]:
     rows = shape[0]
     return [
-        Leaf("weight", shape, "int8"),
+        Leaf("weight", shape, kind),
         Leaf("weight_scale", (rows, 1), "float"),
     ]
 

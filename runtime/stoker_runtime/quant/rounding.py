@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from stoker_runtime.kernels.linear import GroupedLinear, Int8Linear
+from stoker_runtime.kernels.linear import Fp8Linear, GroupedLinear, Int8Linear
 from stoker_runtime.quant.spec import Target
 
 INT4_GROUP = 32
@@ -74,13 +74,15 @@ def search_grid(
     return Grid(best, full.zeros, bits)
 
 
-def quantize(weight: torch.Tensor, target: Target) -> GroupedLinear | Int8Linear:
+def quantize(weight: torch.Tensor, target: Target) -> GroupedLinear | Int8Linear | Fp8Linear:
     """A product with the rounded weight [out, in], without bias."""
     match target:
         case "int8":
             return quantize_int8(weight)
         case "int4":
             return quantize_int4(weight)
+        case "fp8":
+            return quantize_fp8(weight)
 
 
 def quantize_int8(weight: torch.Tensor) -> Int8Linear:
@@ -92,6 +94,17 @@ def quantize_int8(weight: torch.Tensor) -> Int8Linear:
         scales[rows] = _positive(values.abs().amax(-1) / 127)
         codes[rows] = (values / scales[rows, None]).round_().to(torch.int8)
     return Int8Linear(codes, scales)
+
+
+def quantize_fp8(weight: torch.Tensor) -> Fp8Linear:
+    """One scale per row of [out, in]: the largest value becomes ±448, the largest 8-bit float."""
+    codes = torch.empty(weight.shape, dtype=torch.float8_e4m3fn, device=weight.device)
+    scales = torch.empty(len(weight), device=weight.device)
+    for rows in _slices(weight):
+        values = weight[rows].float()
+        scales[rows] = _positive(values.abs().amax(-1) / 448)
+        codes[rows] = (values / scales[rows, None]).to(codes.dtype)
+    return Fp8Linear(codes, scales)
 
 
 def quantize_int4(weight: torch.Tensor) -> GroupedLinear | Int8Linear:

@@ -13,8 +13,8 @@ from typing import Literal, NoReturn
 
 from stoker_runtime.errors import ArchitectureUnsupported, CheckpointBroken
 
-Storage = Literal["gptq", "awq", "packed", "int8"]
-Target = Literal["int8", "int4"]
+Storage = Literal["gptq", "awq", "packed", "int8", "fp8"]
+Target = Literal["int8", "int4", "fp8"]
 """What weights are rounded to while loading."""
 _PREFIX = "quantization_config"
 _METHODS = ("gptq", "awq", "compressed-tensors")
@@ -28,7 +28,7 @@ class QuantSpec:
     method: str
     """`quant_method` as the config spells it, for messages."""
     storage: Storage
-    """Layout of the tensors: packed and int8 are the two of compressed-tensors."""
+    """Layout of the tensors: packed, int8 and fp8 are those of compressed-tensors."""
     bits: int
     """Of one code: 4 or 8."""
     group_size: int = 0
@@ -150,15 +150,16 @@ def _parse_compressed(fields: _Fields) -> QuantSpec:
     scheme.absent("output_activations")
     layout = scheme.value("format") or fields.value("format")
     weights = scheme.child("weights")
-    weights.one_of("type", ("int",), "int")
+    kind = "float" if layout == "float-quantized" else "int"
+    weights.one_of("type", (kind,), kind if kind == "int" else None)
     weights.one_of("dynamic", (False,), False)
     weights.one_of("actorder", ("group", "weight", "static", "dynamic", True, False), False)
     if layout == "pack-quantized":
         scheme.absent("input_activations")
         return _parse_packed(weights)
-    if layout == "int-quantized":
-        return _parse_int8(scheme, weights)
-    fields.refuse("format", "supported are 'pack-quantized' and 'int-quantized'")
+    if layout in ("int-quantized", "float-quantized"):
+        return _parse_rows(scheme, weights, kind)
+    fields.refuse("format", "supported are 'pack-quantized', 'int-quantized' and 'float-quantized'")
 
 
 def _only_group(fields: _Fields) -> _Fields:
@@ -182,19 +183,20 @@ def _parse_packed(weights: _Fields) -> QuantSpec:
     )
 
 
-def _parse_int8(scheme: _Fields, weights: _Fields) -> QuantSpec:
+def _parse_rows(scheme: _Fields, weights: _Fields, kind: str) -> QuantSpec:
+    """8 bits a weight and a scale per row; float or int, and inputs alike or not at all."""
     weights.one_of("strategy", ("channel",))
     weights.one_of("symmetric", (True,), True)
     if quantize_input := bool(scheme.value("input_activations")):
         inputs = scheme.child("input_activations")
         inputs.number("num_bits", (8,))
-        inputs.one_of("type", ("int",), "int")
+        inputs.one_of("type", (kind,), kind if kind == "int" else None)
         inputs.one_of("dynamic", (True,))
         inputs.one_of("strategy", ("token",))
         inputs.one_of("symmetric", (True,), True)
     return QuantSpec(
         method="compressed-tensors",
-        storage="int8",
+        storage="int8" if kind == "int" else "fp8",
         bits=weights.number("num_bits", (8,)),
         symmetric=True,
         quantize_input=quantize_input,

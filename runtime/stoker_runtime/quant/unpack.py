@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from stoker_runtime.errors import CheckpointBroken
-from stoker_runtime.kernels.linear import GroupedLinear, Int8Linear
+from stoker_runtime.kernels.linear import Fp8Linear, GroupedLinear, Int8Linear
 from stoker_runtime.quant.spec import QuantSpec
 
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
@@ -36,7 +36,7 @@ class _Grouped:
 
 def unpack(
     quant: QuantSpec, module: str, leaves: Leaves, columns: int
-) -> GroupedLinear | Int8Linear:
+) -> GroupedLinear | Int8Linear | Fp8Linear:
     """The weight of `module`, which has so many columns; without bias."""
     match quant.storage:
         case "gptq":
@@ -47,6 +47,8 @@ def unpack(
             return _arrange(quant, module, _unpack_packed(quant, leaves), columns)
         case "int8":
             return _unpack_int8(quant, leaves)
+        case "fp8":
+            return Fp8Linear(leaves["weight"], leaves["weight_scale"].float().flatten())
 
 
 def unpack_words(words: torch.Tensor, bits: int) -> torch.Tensor:  # [rows, words · 32 / bits] uint8

@@ -66,7 +66,7 @@ def test_important_columns_are_rounded_better() -> None:
     assert errors[1] <= errors[0]
 
 
-@pytest.mark.parametrize("target", ["int8", "int4"])
+@pytest.mark.parametrize("target", ["int8", "int4", "fp8"])
 def test_zeros_stay_zeros(target: str) -> None:
     linear = quantize(torch.zeros(8, 64), target)  # type: ignore[arg-type]
     assert not bool(dequantized(linear, 64).any())

@@ -87,8 +87,22 @@ def compressed(layout: str = "pack-quantized", **more: Any) -> dict[str, Any]:
             compressed("int-quantized", weights=ROWS),
             QuantSpec(method="compressed-tensors", storage="int8", bits=8, symmetric=True),
         ),
+        (
+            compressed(
+                "float-quantized",
+                weights=ROWS | {"type": "float"},
+                input_activations=TOKENS | {"type": "float"},
+            ),
+            QuantSpec(
+                method="compressed-tensors",
+                storage="fp8",
+                bits=8,
+                symmetric=True,
+                quantize_input=True,
+            ),
+        ),
     ],
-    ids=["gptq", "gptq-v2", "awq", "w4a16", "w8a8", "w8a16"],
+    ids=["gptq", "gptq-v2", "awq", "w4a16", "w8a8", "w8a16", "fp8"],
 )
 def test_reads_what_the_writers_write(document: dict[str, Any], expected: QuantSpec) -> None:
     assert parse_quantization(document) == expected
@@ -108,7 +122,8 @@ def test_reads_what_the_writers_write(document: dict[str, Any], expected: QuantS
         (AWQ | {"version": "gemv"}, ["version` 'gemv'"]),
         (AWQ | {"zero_point": False}, ["zero_point` False"]),
         (AWQ | {"bits": 8}, ["bits` 8"]),
-        (compressed("float-quantized"), ["format` 'float-quantized'", "pack-quantized"]),
+        (compressed("nvfp4-pack-quantized"), ["format` 'nvfp4-pack-quantized'", "pack-quantized"]),
+        (compressed("float-quantized", weights=ROWS), ["group_0.weights.type` 'int'", "'float'"]),
         (compressed(input_activations=TOKENS), ["group_0.input_activations`"]),
         (compressed(weights=WEIGHTS | {"type": "float"}), ["group_0.weights.type` 'float'"]),
         (compressed(weights=WEIGHTS | {"num_bits": 2}), ["weights.num_bits` 2"]),

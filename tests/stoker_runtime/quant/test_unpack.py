@@ -12,11 +12,18 @@ import pytest
 import torch
 
 from stoker_runtime.config import Config
+from stoker_runtime.engine.assembly import build_engine
+from stoker_runtime.engine.engine import Engine
+from stoker_runtime.engine.loading import Recipe as Loading
 from stoker_runtime.engine.loading import prepare
 from stoker_runtime.errors import CheckpointBroken
+from stoker_runtime.kernels.gpu.linear import FloatLinear, WordsLinear
 from stoker_runtime.kernels.linear import GroupedLinear, Int8Linear, Linear, SideBySide
+from stoker_runtime.kernels.ops import pick_ops
+from stoker_runtime.model.decoder import build_decoder
 from stoker_runtime.model.reader import BlobReader
-from stoker_runtime.model.weights import WeightPlan, build_weights
+from stoker_runtime.model.storage import HEAD
+from stoker_runtime.model.weights import WeightPlan, Weights, build_weights
 from stoker_runtime.quant.spec import parse_quantization
 from stoker_runtime.quant.unpack import unpack, unpack_words
 from stoker_runtime.schedule.step import Chunk
@@ -28,6 +35,7 @@ from support.quantized import (
     Recipe,
     pack_awq,
     pack_compressed,
+    pack_fp8,
     pack_gptq,
     pack_int8,
     write_quantized,
@@ -73,6 +81,7 @@ def packed(bits: int = 4, group_size: int = 32, **more: Any) -> dict[str, Any]:
 
 
 INT8_WEIGHTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel"}
+FP8_WEIGHTS = INT8_WEIGHTS | {"type": "float"}
 INT8_INPUTS = {
     "num_bits": 8,
     "type": "int",
@@ -114,21 +123,29 @@ FORMATS = {
     ),
     "w8a16-packed": Format(pack_compressed, packed(bits=8), Recipe(bits=8, symmetric=True)),
     "w8a16": Format(pack_int8, compressed("int-quantized", INT8_WEIGHTS)),
+    "fp8": Format(pack_fp8, compressed("float-quantized", FP8_WEIGHTS)),
 }
 
 
 def logits(folder: Path, dtype: str = "float32") -> torch.Tensor:  # [num_tokens, vocab]
-    runner = make_engine(folder, dtype=dtype).runner
+    return score(make_engine(folder, dtype=dtype))
+
+
+def score(engine: Engine) -> torch.Tensor:  # [num_tokens, vocab]
+    runner = engine.runner
     blocks = tuple(range(-(-len(PROMPT) // runner.block_size)))
     return runner.score(runner.compute([Chunk("s", 0, PROMPT, blocks, samples=True)]))
 
 
 def linears(folder: Path) -> Mapping[str, Linear]:
     """The products before anybody packs them for a kernel."""
-    recipe = prepare(Config(model=folder, dtype="float32", device="cpu"), MACHINE)
+    return weights(prepare(Config(model=folder, dtype="float32", device="cpu"), MACHINE)).linears
+
+
+def weights(recipe: Loading, *, gpu: bool = False) -> Weights:
     blob = BlobReader(recipe.placed, 2).start().wait()
-    plan = WeightPlan(torch.float32, torch.device("cpu"), recipe.spec.quantization)
-    return build_weights(blob, recipe.layout, recipe.placed, plan).linears
+    plan = WeightPlan(torch.float32, torch.device("cpu"), recipe.spec.quantization, gpu=gpu)
+    return build_weights(blob, recipe.layout, recipe.placed, plan)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -137,6 +154,26 @@ def test_a_quantised_checkpoint_scores_like_its_dequantised_twin(tmp_path: Path,
     write_quantized(tmp_path, one.pack, one.recipe, one.quantization)
     expected = logits(tmp_path / "reference")
     torch.testing.assert_close(logits(tmp_path / "quantized"), expected, atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "name", ["gptq-8bit", "gptq-act-order", "awq-64", "w4a16-rows", "w8a16", "fp8"]
+)
+def test_kernels_for_gpus_score_alike(tmp_path: Path, name: str) -> None:
+    one = FORMATS[name]
+    write_quantized(tmp_path, one.pack, one.recipe, one.quantization)
+    folder = tmp_path / "quantized"
+    recipe = prepare(
+        Config(model=folder, dtype="float32", device="cpu", kv_cache_tokens=512), MACHINE
+    )
+    packed = weights(recipe, gpu=True)
+    products = [one for name, one in packed.linears.items() if name != HEAD]
+    assert all(isinstance(one, WordsLinear | FloatLinear | SideBySide) for one in products)
+    model = build_decoder(recipe.spec, packed, pick_ops(torch.device("cpu"), fits_kernels=True))
+    made = score(build_engine(recipe, model)[0])
+    expected = logits(folder)
+    loss = 0.15 if name == "fp8" else 1e-3  # inputs are rounded to 8 bits there
+    assert (made - expected).norm() < loss * expected.norm()
 
 
 def test_every_bit_of_a_word_has_its_place() -> None:

@@ -21,7 +21,7 @@ def multiply(
 ) -> torch.Tensor:  # [num_tokens, out]
     """x [num_tokens, in], rounded row by row, · (codes [out, in] · scales [out])ᵀ + b.
 
-    codes: float8_e4m3fn. Both sizes of the weight are multiples of 16. torch's library writes bfloat16 alone.
+    codes: float8_e4m3fn, both sizes multiples of 16. torch's library writes bfloat16 alone.
     """
     rounded, row_scales = round_rows(x, torch.float8_e4m3fn)
     out = torch._scaled_mm(
