@@ -12,8 +12,9 @@ import itertools
 from collections import deque
 from dataclasses import dataclass, field
 
+from stoker_api.quantile import pick_quantile
+from stoker_cli.bench.trace import Row
 from stoker_cli.simulate.fleet import Fleet, Spent
-from stoker_cli.simulate.trace import Request
 from stoker_operator.decide.autoscaler import ScaleState, decide_scale
 from stoker_operator.decide.observed import ObservedDemand, Policy
 from stoker_operator.decide.replica import ReplicaModel
@@ -54,18 +55,17 @@ class Outcome:
 
     def quantile_s(self, share: float) -> float:
         """Seconds to the first token that this share stayed below."""
-        ordered = sorted(self.waits_s)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+        return pick_quantile(self.waits_s, share) if self.waits_s else 0.0
 
 
 class Simulation:
     """One run of one policy over one trace."""
 
-    def __init__(self, policy: Policy, model: ReplicaModel, trace: list[Request]) -> None:
+    def __init__(self, policy: Policy, model: ReplicaModel, trace: list[Row]) -> None:
         self._policy = policy
         self._fleet = Fleet(model, policy.slots, policy.cold_start_s)
         self._arriving = deque(trace)
-        self._queue: deque[Request] = deque()
+        self._queue: deque[Row] = deque()
         self._ends: list[tuple[float, int, int, object]] = []
         self._serial = itertools.count()
         self._state, self._wanted = ScaleState(), 0
@@ -76,7 +76,7 @@ class Simulation:
 
     def run(self) -> Outcome:
         """Until every request has ended and the fleet has come to rest, or a day after."""
-        rest_at = (self._arriving[-1].arrival_s if self._arriving else 0.0) + 86400
+        rest_at = (self._arriving[-1].at_s if self._arriving else 0.0) + 86400
         while (now := self._next()) is not None and now <= rest_at:
             self._fleet.advance(now)
             self._finish(now)
@@ -90,7 +90,7 @@ class Simulation:
 
     def _next(self) -> float | None:
         instants = [self._look_at] if self._look_at < float("inf") else []
-        instants += [self._arriving[0].arrival_s] if self._arriving else []
+        instants += [self._arriving[0].at_s] if self._arriving else []
         instants += [self._ends[0][0]] if self._ends else []
         busy = bool(self._arriving or self._ends or self._queue)
         idle = not busy and not self._fleet.replicas
@@ -98,7 +98,7 @@ class Simulation:
 
     def _arrive(self, now: float) -> bool:
         came = False
-        while self._arriving and self._arriving[0].arrival_s <= now:
+        while self._arriving and self._arriving[0].at_s <= now:
             request = self._arriving.popleft()
             self._queue.append(request)
             self._arrivals += 1
@@ -118,12 +118,12 @@ class Simulation:
                 break
             self._queue.popleft()
             self._running += 1
-            self._outcome.waits_s.append(served.first_at - request.arrival_s)
+            self._outcome.waits_s.append(served.first_at - request.at_s)
             end = (served.end_at, next(self._serial), request.output_tokens, served.replica)
             heapq.heappush(self._ends, end)
         ready, _ = self._fleet.count(now)
         limit_s = self._policy.cold_start_timeout_s
-        while not ready and self._queue and now - self._queue[0].arrival_s > limit_s:
+        while not ready and self._queue and now - self._queue[0].at_s > limit_s:
             self._queue.popleft()
             self._outcome.lost += 1
 
@@ -142,6 +142,7 @@ class Simulation:
             queued=len(self._queue),
             running=self._running,
             active_at=self._active_at,
+            oldest_wait_s=now - self._queue[0].at_s if self._queue else 0.0,
             arrivals=self._arrivals,
             arrived_tokens=self._tokens,
             completed_tokens=self._made,

@@ -5,10 +5,10 @@ clocks or why a replica takes long. `handlers` calls it at every change of deman
 
 Up: a replica takes `slots` requests and `targetQueueDepth` more; that alone sizes a deployment of
 which nothing is known. Once a service rate is known, arrivals size it: replicas for the rate within
-the wait goal, and to clear the backlog within a cold start. Starting replicas count as ready.
+the wait goal, and those that the backlog is worth (`backlog`). Starting replicas count as ready.
 Down: when nothing waits, to the most needed for `idleTimeout`, or a little more than a cold start
-once the rate is known (ski rental). To zero: after the time that past gaps say costs least, at
-most `idleTimeout`.
+once the rate is known (ski rental). To zero: after the time that past gaps say costs least at the
+price that holds the goal (`gaps`, `wakes`), at most `idleTimeout`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,13 @@ import math
 from dataclasses import dataclass, field, replace
 
 from stoker_api.conditions import Reason
+from stoker_operator.decide.backlog import HOLD_COLD_STARTS, size_backlog, wait_goal_s
 from stoker_operator.decide.capacity import USED_SHARE, plan_rate_per_s
 from stoker_operator.decide.history import History
 from stoker_operator.decide.observed import ObservedDemand, Policy
 
 SLACK = 0.05
 """Part of a replica that is not worth another one."""
-SHORTEST_CLEAR_S = 15.0
-"""A backlog is given at least this long, however quick the cold start."""
-HOLD_COLD_STARTS = 1.25
-"""Cold starts for which a surplus is kept: what coming back would cost, and its wait."""
-FLOOR_SHARE = 0.7
-"""Share of the last half hour whose need is kept ready: the newsvendor's quantile p / (p + 1) for
-an idle replica that costs less than half of what its lack does."""
 SHORTEST_HOLD_S = 20.0
 """Replicas are kept at least this long, so that two looks at noise do not flap."""
 CAPACITY_AGE_S = 5.0
@@ -50,8 +44,8 @@ class ScaleState:
     """Why replicas were last added, for as long as requests wait for them."""
     history: History = field(default_factory=History)
     """What arrivals have looked like."""
-    planned: tuple[float, float, float] | None = None
-    """When a replica's rate was last planned, requests per second and sequences then."""
+    planned: tuple[float, float] | None = None
+    """When a replica's rate was last planned, and the requests a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +66,9 @@ def decide_scale(
     """The number of replicas wanted now; `replicas` counts ready and starting ones."""
     if policy.fixed is not None:
         return ScaleDecision(policy.fixed, Reason.FIXED_REPLICAS, f"replicas is {policy.fixed}.")
-    before = state.history
     if demand.known:
-        state = _remember(policy, demand, state, now)
+        state = _remember(policy, demand, state, now, asleep=not replicas)
     needed = _needed_replicas(policy, replicas, demand, state)
-    if demand.known and before.at is not None and state.planned is not None:
-        level = _level(state.history.recent_rate_per_s() / state.planned[1])
-        history = state.history.with_need(level, now - before.at)
-        state = replace(state, history=history)
-        needed = max(needed, _floor(demand, history))
     if needed > replicas:
         return _decide_up(policy, replicas, needed, demand, state)
     if not demand.known:
@@ -91,22 +79,35 @@ def decide_scale(
     return _bounded(policy, _decide_down(policy, replicas, demand, state, now))
 
 
-def _remember(policy: Policy, demand: ObservedDemand, state: ScaleState, now: float) -> ScaleState:
-    history = state.history.seen(demand, policy, now)
+def _remember(
+    policy: Policy, demand: ObservedDemand, state: ScaleState, now: float, asleep: bool
+) -> ScaleState:
+    asleep = asleep and not _wakes_in_time(policy)
+    history = state.history.seen(demand, policy.slots, now, _wake_s(policy), asleep)
     planned = state.planned
     if planned is None or now >= planned[0] + CAPACITY_AGE_S:
         rate = _plan(policy, history)
-        planned = (now, *rate) if rate is not None else planned
-    return replace(state, history=history, planned=planned)
+        planned = (now, rate) if rate is not None else planned
+    return ScaleState(state.surplus_since, state.surplus_peak, state.raised, history, planned)
 
 
-def _plan(policy: Policy, history: History) -> tuple[float, float] | None:
-    """Requests a second for one replica and its sequences then: calibrated, else measured."""
+def _wake_s(policy: Policy) -> float:
+    """How long the first replica takes."""
+    return policy.cold_start_s if policy.first_wake_s is None else policy.first_wake_s
+
+
+def _wakes_in_time(policy: Policy) -> bool:
+    """Whether requests that meet a wake are answered within the wait goal all the same."""
+    return _wake_s(policy) <= wait_goal_s(policy) / 2
+
+
+def _plan(policy: Policy, history: History) -> float | None:
+    """Requests a second for one replica: calibrated, else measured."""
     if policy.model is not None and history.sizes.mean_tokens:
         outputs = history.outputs.mean_tokens or history.sizes.mean_tokens / 4
         return plan_rate_per_s(policy.model, history.sizes, outputs, policy.slots)
     measured = history.service_rate_per_s()
-    return None if measured is None else (USED_SHARE * measured, USED_SHARE * policy.slots)
+    return None if measured is None else USED_SHARE * measured
 
 
 def _level(replicas: float) -> int:
@@ -119,22 +120,19 @@ def _needed_replicas(
     in_flight = demand.queued + demand.running
     if state.planned is None:
         return -(-in_flight // (policy.slots + policy.target_queue_depth))
-    _, rate, seqs = state.planned
-    clear_s = max(policy.cold_start_s, SHORTEST_CLEAR_S)
-    wanted = state.history.rate_per_s() / rate + demand.queued / (rate * clear_s)
-    needed = max(_level(wanted), min(in_flight, 1))
-    full = demand.running > 1.1 * max(seqs, policy.slots / 2) * replicas
-    deep = demand.queued > policy.target_queue_depth * replicas
-    if full or (deep and demand.running >= policy.slots * replicas):
-        return max(needed, min(replicas, in_flight) + 1) if in_flight else needed
+    history, rate = state.history, state.planned[1]
+    backlog = size_backlog(policy, demand, replicas, history.recent_rate_per_s(), rate)
+    needed = max(_level(history.rate_per_s() / rate), round(backlog), min(in_flight, 1))
+    if _stuck(policy, replicas, demand):
+        needed = max(needed, replicas + 1)
     return needed if in_flight else min(needed, replicas)
 
 
-def _floor(demand: ObservedDemand, history: History) -> int:
-    """What sufficed for most of the last half hour, while requests run."""
-    if not demand.queued + demand.running:
-        return 0
-    return history.floor(FLOOR_SHARE)
+def _stuck(policy: Policy, replicas: int, demand: ObservedDemand) -> bool:
+    """Whether full replicas leave a long queue waiting beyond the goal, whatever was planned."""
+    deep = demand.queued > policy.target_queue_depth * replicas
+    full = demand.running >= policy.slots * replicas
+    return deep and full and demand.oldest_wait_s > wait_goal_s(policy)
 
 
 def _decide_up(
@@ -216,6 +214,8 @@ def _decide_idle(
         message = "Requests come at regular intervals and the next one is due."
         return ScaleDecision(replicas, Reason.REQUEST_EXPECTED, message, _settled(state), due[1])
     awake_s, reason = _awake(policy, state)
+    if replicas > 1:
+        awake_s = max(awake_s, _hold_s(policy))
     idle_until = demand.active_at + awake_s
     if now >= idle_until:
         if reason == Reason.IDLE_TIMEOUT:
@@ -233,8 +233,8 @@ def _decide_idle(
 def _awake(policy: Policy, state: ScaleState) -> tuple[float, Reason]:
     """How long idle replicas stay, and the reason for which they go."""
     gaps = state.history.gaps
-    wake_s = policy.cold_start_s if policy.first_wake_s is None else policy.first_wake_s
-    best_s = gaps.keep_awake_s(wake_s, policy.miss_price)
+    price = 0.0 if _wakes_in_time(policy) else state.history.wakes.price(policy.miss_price)
+    best_s = gaps.keep_awake_s(_wake_s(policy), price)
     if best_s is not None and _expected(policy, state) is not None:
         best_s = PROMPT_DOWN_S
     if best_s is None or best_s >= policy.idle_timeout_s:
@@ -250,7 +250,7 @@ def _shed_surplus(
     if keep >= replicas:
         message = "Requests run; every replica is needed."
         return ScaleDecision(replicas, Reason.BUSY, message, _settled(state))
-    hold_s = _hold_s(policy, state)
+    hold_s = policy.idle_timeout_s if state.planned is None else _hold_s(policy)
     since, peak = state.surplus_since, max(keep, state.surplus_peak)
     if since is None or peak >= replicas:
         since, peak = now, keep
@@ -264,10 +264,8 @@ def _shed_surplus(
     return ScaleDecision(peak, Reason.IDLE_WINDOW, message, state)
 
 
-def _hold_s(policy: Policy, state: ScaleState) -> float:
-    """How long a surplus is kept: as long as it would take to come back, once that is known."""
-    if state.planned is None:
-        return policy.idle_timeout_s
+def _hold_s(policy: Policy) -> float:
+    """How long a surplus is kept: as long as it would take to come back."""
     return min(policy.idle_timeout_s, max(HOLD_COLD_STARTS * policy.cold_start_s, SHORTEST_HOLD_S))
 
 

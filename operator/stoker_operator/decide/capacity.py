@@ -27,36 +27,33 @@ STEP_SHARE = 0.85
 """Share of the goal for a token's time that is planned with."""
 
 
-def plan_rate_per_s(
-    model: ReplicaModel, sizes: Sizes, output_tokens: float, slots: int
-) -> tuple[float, float]:
-    """Requests a second that one replica carries within the goals, and its sequences then."""
-    low, high, seqs = SLOWEST_PER_S, FASTEST_PER_S, 1.0
+def plan_rate_per_s(model: ReplicaModel, sizes: Sizes, output_tokens: float, slots: int) -> float:
+    """Requests a second that one replica carries within the goals."""
+    low, high = SLOWEST_PER_S, FASTEST_PER_S
     for _ in range(STEPS):
         rate = math.sqrt(low * high)
-        found = _seqs_at(model, sizes, output_tokens, slots, rate)
-        if found is None:
-            high = rate
+        if _carries(model, sizes, output_tokens, slots, rate):
+            low = rate
         else:
-            low, seqs = rate, max(1.0, found)
-    return low, seqs
+            high = rate
+    return low
 
 
-def _seqs_at(
+def _carries(
     model: ReplicaModel, sizes: Sizes, output_tokens: float, slots: int, rate: float
-) -> float | None:
-    """Sequences that run at this rate; nothing when a goal is missed."""
+) -> bool:
+    """Whether the goals hold at this rate."""
     used = rate * sizes.mean_tokens / model.prefill_tokens_s
     left = 1 - used - rate * output_tokens * model.step_per_seq_s
     if left <= 0:
-        return None
+        return False
     seqs = rate * output_tokens * model.step_s / left
     step_s = model.step_s + model.step_per_seq_s * seqs
     if seqs > USED_SHARE * slots or step_s / (1 - used) > STEP_SHARE * model.token_goal_s:
-        return None
+        return False
     chunks = max(1.0, sizes.mean_tokens / model.chunk_tokens)
     served_s = sizes.mean_tokens / model.prefill_tokens_s + chunks * step_s
     busy = rate * served_s
     square = served_s**2 * (1 + sizes.variation)
     wait_s = rate * square / (2 * (1 - busy)) if busy < 1 else model.wait_goal_s
-    return seqs if wait_s <= WAIT_SHARE * model.wait_goal_s else None
+    return wait_s <= WAIT_SHARE * model.wait_goal_s

@@ -8,6 +8,7 @@ due, where gaps are so alike that a clock could set them. Silence where they are
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 EDGES_S: tuple[float, ...] = (5, 10, 20, 30, 45, 60, 90, 120, 180, 240, 300, 450, 600, 900)
@@ -71,17 +72,16 @@ class Gaps:
         """
         if sum(self.weights) < ENOUGH:
             return None
-        wake = cold_start_s * (1 + price * self.hits)
-        lengths = (*EDGES_S, 2 * EDGES_S[-1])
-
-        def cost(awake_s: float) -> float:
-            return sum(
-                weight * (length if length <= awake_s else awake_s + wake)
-                for length, weight in zip(lengths, self.weights, strict=True)
-                if weight
-            )
-
-        return min(EDGES_S, key=cost)
+        wake_s = cold_start_s * (1 + price * self.hits)
+        beyond, waited_s = sum(self.weights), 0.0
+        best_s, least = EDGES_S[0], math.inf
+        for edge_s, weight in zip(EDGES_S, self.weights, strict=False):
+            beyond -= weight
+            waited_s += weight * edge_s
+            cost = waited_s + beyond * (edge_s + wake_s)
+            if cost < least - 1e-9:
+                best_s, least = edge_s, cost
+        return best_s
 
     def expected_s(self, cold_start_s: float) -> tuple[float, float] | None:
         """From and until when into a gap its end is expected, where gaps are alike and long."""

@@ -1,4 +1,4 @@
-"""What a deployment's arrivals have looked like: rates, sizes, service, and the level of need.
+"""What a deployment's arrivals have looked like: rates, sizes, service, gaps and wakes.
 
 Knows running totals and instants; keeps a few decayed sums, so that its size is bounded and a look
 costs the same after a year as after a minute. Does not know replicas or limits; the autoscaler asks
@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from stoker_operator.decide.gaps import Gaps
-from stoker_operator.decide.observed import ObservedDemand, Policy
+from stoker_operator.decide.gaps import EDGES_S, Gaps
+from stoker_operator.decide.observed import ObservedDemand
+from stoker_operator.decide.wakes import Wakes
 
 FAST_S, MIDDLE_S, SLOW_S = 4.0, 15.0, 30.0
 """Time constants of the three rates: windows of about 8, 30 and 60 s."""
@@ -21,9 +22,8 @@ SERVED_S = 120.0
 """Time constant of the learned service rate, counted only while requests wait."""
 SERVED_ENOUGH = 64.0
 """Completions under a queue before the service rate is believed."""
-NEED_S = 900.0
-"""Time constant of the histogram of needs: about the last half hour."""
-NEED_LEVELS = 16
+LEAST_FILLED = 1 - math.exp(-1.0 / FAST_S)
+"""A burst is measured over one second at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,8 @@ class History:
     completed_tokens: int = 0
     """The totals seen last: only differences count, and never a negative one."""
     in_flight: int = 0
-    num_seen: float = 0.0
+    filled: float = 1.0
+    """Share of the short window that the arrivals since the last gap have had time to fill."""
     fast: float = 0.0
     middle: float = 0.0
     slow: float = 0.0
@@ -77,11 +78,16 @@ class History:
     """Of answers."""
     served: float = 0.0
     served_replica_s: float = 0.0
-    needs: tuple[float, ...] = (0.0,) * (NEED_LEVELS + 1)
     gaps: Gaps = field(default_factory=Gaps)
+    wakes: Wakes = field(default_factory=Wakes)
 
-    def seen(self, demand: ObservedDemand, policy: Policy, now: float) -> History:
-        """The history after a look at the demand; a clock that went back counts as no time."""
+    def seen(
+        self, demand: ObservedDemand, slots: int, now: float, wake_s: float, asleep: bool = False
+    ) -> History:
+        """The history after a look at the demand; a clock that went back counts as no time.
+
+        A wake makes requests wait for `wake_s`; `asleep` says that nothing ran for those that came.
+        """
         if self.at is None:
             return self._begun(demand, now)
         elapsed_s = max(0.0, now - self.at)
@@ -92,35 +98,27 @@ class History:
         ended = max(0, self.in_flight + came - in_flight)
         tokens = max(0, demand.arrived_tokens - self.tokens)
         made = max(0, demand.completed_tokens - self.completed_tokens)
-        served, served_replica_s = self._served(demand, policy.slots, ended, elapsed_s)
-        return replace(
-            self,
-            fast=self.fast * math.exp(-elapsed_s / FAST_S) + came,
-            middle=self.middle * math.exp(-elapsed_s / MIDDLE_S) + came,
-            slow=self.slow * math.exp(-elapsed_s / SLOW_S) + came,
-            served=served,
-            served_replica_s=served_replica_s,
+        served, served_replica_s = self._served(demand, slots, ended, elapsed_s)
+        busy, gaps = bool(in_flight or came), self.gaps
+        decay = math.exp(-elapsed_s / FAST_S)
+        begun = busy and gaps.idle_at is not None and now >= gaps.idle_at + EDGES_S[0]
+        return History(
             at=now,
             arrivals=demand.arrivals,
             tokens=demand.arrived_tokens,
             completed_tokens=demand.completed_tokens,
             in_flight=in_flight,
-            num_seen=self.num_seen + came,
+            filled=LEAST_FILLED if begun else 1 - (1 - self.filled) * decay,
+            fast=self.fast * decay + came,
+            middle=self.middle * math.exp(-elapsed_s / MIDDLE_S) + came,
+            slow=self.slow * math.exp(-elapsed_s / SLOW_S) + came,
             sizes=self.sizes.with_sum(came, tokens),
             outputs=self.outputs.with_sum(ended, made),
-            gaps=self.gaps.seen(bool(in_flight or came), demand.active_at, now).counted(
-                demand.arrivals, came, policy.cold_start_s, now
-            ),
+            served=served,
+            served_replica_s=served_replica_s,
+            gaps=gaps.seen(busy, demand.active_at, now).counted(demand.arrivals, came, wake_s, now),
+            wakes=self.wakes.seen(came, wake_s if asleep else None, now),
         )
-
-    def with_need(self, level: int, elapsed_s: float) -> History:
-        """The needs after `elapsed_s` more at this level."""
-        if elapsed_s <= 0:
-            return self
-        fade = math.exp(-elapsed_s / NEED_S)
-        needs = [weight * fade for weight in self.needs]
-        needs[min(level, NEED_LEVELS)] += 1 - fade
-        return replace(self, needs=tuple(needs))
 
     def rate_per_s(self) -> float:
         """Arrivals a second to be ready for: the longer windows and their noise, or a sure burst.
@@ -129,33 +127,33 @@ class History:
         windows are read with +√n so as not to start short, the short one with −√n so that three
         requests in a row are no burst.
         """
-        rate = 0.0
-        for weight, constant_s in ((self.middle, MIDDLE_S), (self.slow, SLOW_S)):
-            rate = max(rate, (2 * weight + math.sqrt(2 * weight)) / (2 * constant_s))
-        burst = 2 * self.fast
-        if burst > 4:
-            rate = max(rate, (burst - math.sqrt(burst)) / (2 * FAST_S))
-        return rate if 2 * self.slow > 3 else min(rate, 0.1)
+        middle, slow = 2 * self.middle, 2 * self.slow
+        rate = max(
+            (middle + math.sqrt(middle)) / (2 * MIDDLE_S),
+            (slow + math.sqrt(slow)) / (2 * SLOW_S),
+            self.burst_per_s(),
+        )
+        return rate if slow > 3 else min(rate, 0.1)
 
     def recent_rate_per_s(self) -> float:
         """Arrivals a second just now: the middle window, or a burst that is no noise."""
-        burst = 2 * self.fast
-        return max(self.middle / MIDDLE_S, (burst - math.sqrt(burst)) / (2 * FAST_S))
+        return max(self.middle / MIDDLE_S, self.burst_per_s())
+
+    def burst_per_s(self) -> float:
+        """Arrivals a second of a burst that is no noise, from the first second after a gap on.
+
+        A window of 2τ that filled to the share f holds what came in 2τf / (2 - f).
+        """
+        came = 2 * self.fast / (2 - self.filled)
+        if came <= 4:
+            return 0.0
+        return (came - math.sqrt(came)) * (2 - self.filled) / (2 * FAST_S * self.filled)
 
     def service_rate_per_s(self) -> float | None:
         """Requests a second that a full replica ends, measured; nothing before enough ended."""
         if self.served < SERVED_ENOUGH or not self.served_replica_s:
             return None
         return self.served / self.served_replica_s
-
-    def floor(self, quantile: float) -> int:
-        """Replicas that sufficed for this share of the last half hour."""
-        total, passed = sum(self.needs), 0.0
-        for level, weight in enumerate(self.needs):
-            passed += weight
-            if passed >= quantile * total:
-                return level
-        return NEED_LEVELS
 
     def _begun(self, demand: ObservedDemand, now: float) -> History:
         in_flight = demand.queued + demand.running

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +11,6 @@ from stoker_operator.decide.autoscaler import ScaleDecision, ScaleState, decide_
 from stoker_operator.decide.gaps import Gaps
 from stoker_operator.decide.history import History
 from stoker_operator.decide.observed import ObservedDemand, Policy
-from stoker_operator.decide.replica import ReplicaModel
 from support.builders import make_demand
 
 NOW = 1000.0
@@ -201,134 +197,6 @@ def test_more_waiting_never_means_fewer_replicas(
     assert _decide(replicas, fuller, policy).replicas >= less
 
 
-FAST = Policy(
-    idle_timeout_s=600,
-    cold_start_s=25,
-    max_replicas=40,
-    model=ReplicaModel(
-        prefill_tokens_s=16000, step_s=0.008, step_per_seq_s=0.00025, chunk_tokens=512
-    ),
-)
-
-
-@dataclass
-class _Story:
-    """A deployment whose requests run a second each, once a replica is ready for them."""
-
-    policy: Policy = FAST
-    replicas: int = 0
-    state: ScaleState = field(default_factory=ScaleState)
-    now: float = 0.0
-    arrivals: int = 0
-    queued: int = 0
-    active_at: float = 0.0
-    ready_at: list[float] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    decision: ScaleDecision | None = None
-
-    def run(self, rates: Iterable[int]) -> _Story:
-        """One second for each rate."""
-        for rate in rates:
-            self._step(rate)
-        return self
-
-    def _step(self, rate: int) -> None:
-        self.now += 1
-        self.arrivals += rate
-        ready = sum(at <= self.now for at in self.ready_at)
-        running = min(self.queued + rate, ready * self.policy.slots // 2)
-        self.queued += rate - running
-        if rate or running or self.queued:
-            self.active_at = self.now
-        demand = make_demand(
-            self.queued,
-            running,
-            active_at=self.active_at,
-            arrivals=self.arrivals,
-            arrived_tokens=self.arrivals * 500,
-            completed_tokens=(self.arrivals - self.queued) * 100,
-        )
-        decision = decide_scale(self.policy, self.replicas, demand, self.state, self.now)
-        while len(self.ready_at) < decision.replicas:
-            self.ready_at.append(self.now + self.policy.cold_start_s)
-        del self.ready_at[decision.replicas :]
-        self.replicas, self.state, self.decision = decision.replicas, decision.state, decision
-        self.sizes.append(decision.replicas)
-
-
-def test_a_burst_in_a_cold_start_does_not_grow_at_every_look() -> None:
-    story = _Story().run([15] * 25)
-    assert max(story.sizes) <= 4
-    story.run([15] * 120)
-    assert story.queued == 0
-    assert 2 <= story.replicas <= 4
-
-
-def test_a_steady_load_is_not_answered_with_flapping() -> None:
-    story = _Story().run([12] * 600)
-    assert len(set(story.sizes[200:])) == 1
-
-
-def test_oscillating_load_keeps_the_peak_through_short_troughs() -> None:
-    story = _Story().run(([20] * 10 + [2] * 10) * 30)
-    assert min(story.sizes[200:]) >= 2
-
-
-def test_a_surplus_goes_after_a_cold_start_once_the_rate_is_known() -> None:
-    story = _Story().run([30] * 60)
-    high = story.replicas
-    story.run([1] * 1900)
-    assert story.replicas < high
-    assert story.decision is not None
-
-
-def test_a_queue_on_full_replicas_adds_one() -> None:
-    story = _Story().run([5] * 100)
-    demand = make_demand(20, 32 * story.replicas, active_at=story.now, arrivals=story.arrivals)
-    stuck = decide_scale(FAST, story.replicas, demand, story.state, story.now)
-    assert stuck.replicas > story.replicas
-    assert stuck.reason == Reason.QUEUE_DEPTH
-
-
-def test_more_arrivals_than_the_replicas_end_raise_the_number_before_a_queue_forms() -> None:
-    story = _Story().run([5] * 100)
-    assert story.replicas == 1
-    reasons = set()
-    for _ in range(20):
-        story.run([14])
-        assert story.decision is not None
-        reasons.add(story.decision.reason)
-    assert Reason.ARRIVAL_RATE in reasons
-    assert story.replicas >= 2
-
-
-def test_one_request_every_ten_minutes_is_expected_and_found_awake() -> None:
-    story = _Story()
-    for _ in range(12):
-        story.run([1] + [0] * 599)
-    story.run([1])
-    assert story.queued == 0, "a replica was ready for it"
-    story.run([0] * 300)
-    assert story.replicas == 0
-    assert story.decision is not None
-    assert story.decision.wake_at is not None
-    story.run([0] * 290)
-    assert story.decision.reason == Reason.REQUEST_EXPECTED
-    story.run([0] * 1000)
-    assert (story.replicas, story.decision.reason) == (0, Reason.STEADY)
-    assert story.decision.wake_at is None
-
-
-def test_lonely_requests_hours_apart_are_not_waited_for() -> None:
-    story = _Story()
-    for gap in (4000, 9000, 5000, 12000, 7000, 3700, 15000):
-        story.run([1])
-        story.run([0] * gap)
-    story.run([1] + [0] * 40)
-    assert story.replicas == 0
-    assert Reason.IDLE_COST in {story.decision.reason, Reason.IDLE_COST}
-
-
 def test_the_reason_for_an_early_sleep_names_the_gaps() -> None:
     gaps = Gaps(weights=(0.0,) * 18 + (9.0,), idle_at=NOW - 6)
     state = ScaleState(history=History(at=NOW - 1, gaps=gaps))
@@ -351,46 +219,3 @@ def test_a_measured_service_rate_sizes_where_nothing_was_calibrated() -> None:
     demand = make_demand(running=20, arrivals=610, active_at=NOW)
     decision = _decide(1, demand, Policy(cold_start_s=25), ScaleState(history=history))
     assert decision.replicas >= 6
-
-
-def test_demand_that_vanishes_holds_what_there_is_and_keeps_the_history() -> None:
-    story = _Story().run([14] * 120)
-    blind = decide_scale(FAST, story.replicas, ObservedDemand(), story.state, story.now + 60)
-    assert (blind.replicas, blind.reason) == (story.replicas, Reason.DEMAND_UNKNOWN)
-    assert blind.state.history == story.state.history
-
-
-@pytest.mark.parametrize("jump_s", [-3600.0, 86400.0], ids=["an hour back", "a day on"])
-def test_a_clock_that_jumps_while_requests_run_takes_nothing_away(jump_s: float) -> None:
-    story = _Story().run([14] * 120)
-    now = story.now + jump_s
-    demand = make_demand(0, 20, active_at=now, arrivals=story.arrivals)
-    decision = decide_scale(FAST, story.replicas, demand, story.state, now)
-    assert decision.replicas == story.replicas
-
-
-def test_a_restart_in_mid_load_goes_on_with_the_replicas_there_are() -> None:
-    story = _Story().run([30] * 120)
-    demand = make_demand(0, 40, active_at=story.now, arrivals=story.arrivals)
-    decision = decide_scale(FAST, story.replicas, demand, ScaleState(), story.now)
-    assert decision.replicas == story.replicas
-
-
-def test_replicas_that_wait_for_a_gpu_are_not_ordered_again() -> None:
-    story = _Story(Policy(idle_timeout_s=600, cold_start_s=25, max_replicas=40, model=FAST.model))
-    story.run([5] * 25)
-    story.ready_at = [1e9] * story.replicas
-    before = story.replicas
-    story.run([0] * 300)
-    assert story.replicas <= before + 1
-
-
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=60), st.integers(0, 3))
-def test_no_request_waits_for_ever_while_capacity_may_grow(rates: list[int], low: int) -> None:
-    policy = Policy(
-        min_replicas=low, idle_timeout_s=60, cold_start_s=5, max_replicas=60, model=FAST.model
-    )
-    story = _Story(policy).run(rates).run([0] * 200)
-    assert story.queued == 0
-    assert story.replicas == low
-    assert all(low <= size <= 60 for size in story.sizes)

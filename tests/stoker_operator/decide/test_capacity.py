@@ -13,13 +13,13 @@ MODEL = ReplicaModel(prefill_tokens_s=16000, step_s=0.008, step_per_seq_s=0.0002
 
 
 def _rate(mean: float, variation: float = 1.0, output: float = 100.0) -> float:
-    return plan_rate_per_s(MODEL, Sizes(mean, variation * mean * mean), output, 32)[0]
+    return plan_rate_per_s(MODEL, Sizes(mean, variation * mean * mean), output, 32)
 
 
 def test_short_prompts_are_bound_by_slots() -> None:
-    rate, seqs = plan_rate_per_s(MODEL, Sizes(500, 500 * 500), 100, 32)
-    assert 8 < rate < 16
-    assert 24 < seqs < 27
+    assert 8 < _rate(500) < 16
+    few = plan_rate_per_s(MODEL, Sizes(500, 500 * 500), 100, 8)
+    assert few < 0.6 * _rate(500)
 
 
 def test_long_prompts_are_bound_by_their_wait() -> None:
@@ -33,7 +33,9 @@ def test_a_prompt_too_long_for_the_goal_still_gets_a_replica() -> None:
 
 def test_tokens_that_would_come_too_slowly_bound_the_rate() -> None:
     slow = ReplicaModel(16000, 0.03, 0.001, 512)
-    assert plan_rate_per_s(slow, Sizes(100, 0), 200, 32)[1] < 13
+    patient = ReplicaModel(16000, 0.03, 0.001, 512, token_goal_s=0.2)
+    sizes = Sizes(100, 0)
+    assert plan_rate_per_s(slow, sizes, 200, 32) < 0.8 * plan_rate_per_s(patient, sizes, 200, 32)
 
 
 @given(st.floats(10, 20000), st.floats(0, 5), st.floats(1, 2000), st.floats(1.1, 3))

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from stoker_operator.decide.history import NEED_LEVELS, History, Sizes
-from stoker_operator.decide.observed import ObservedDemand, Policy
+from stoker_operator.decide.history import History, Sizes
+from stoker_operator.decide.observed import ObservedDemand
 from support.builders import make_demand
 
-POLICY = Policy(slots=4)
+WAKE_S = 25.0
+
+
+def _seen(history: History, demand: ObservedDemand, now: float, asleep: bool = False) -> History:
+    return history.seen(demand, 4, now, WAKE_S, asleep)
 
 
 def _arriving(rate_per_s: float, seconds: int, history: History | None = None) -> History:
-    history = history or History().seen(make_demand(), POLICY, 0.0)
+    history = history or _seen(History(), make_demand(), 0.0)
     begun, total = history.at or 0.0, history.arrivals
     for second in range(1, seconds + 1):
         arrivals = total + round(rate_per_s * second)
         demand = make_demand(running=1, arrivals=arrivals, active_at=begun + second)
-        history = history.seen(demand, POLICY, begun + second)
+        history = _seen(history, demand, begun + second)
     return history
 
 
@@ -34,36 +38,36 @@ def test_three_requests_in_a_row_are_no_burst_but_a_hundred_are() -> None:
 
 def test_silence_fades_the_rate() -> None:
     history = _arriving(10, 60)
-    later = history.seen(make_demand(arrivals=600, active_at=60), POLICY, 600.0)
+    later = _seen(history, make_demand(arrivals=600, active_at=60), 600.0)
     assert later.rate_per_s() < 0.01
 
 
 def test_only_growth_counts_when_a_gateway_restarts() -> None:
     history = _arriving(10, 10)
-    fallen = history.seen(make_demand(running=1, arrivals=3), POLICY, 10.0)
-    assert fallen.arrivals == 3
-    assert fallen.num_seen == history.num_seen
-    assert fallen.seen(make_demand(running=1, arrivals=5), POLICY, 11.0).num_seen == 102
+    fallen = _seen(history, make_demand(running=1, arrivals=3), 10.0)
+    assert (fallen.arrivals, fallen.slow) == (3, history.slow)
+    again = _seen(fallen, make_demand(running=1, arrivals=5), 10.0)
+    assert again.slow == history.slow + 2
 
 
 def test_a_clock_that_goes_back_counts_as_no_time() -> None:
     history = _arriving(10, 10)
-    back = history.seen(make_demand(running=1, arrivals=101, active_at=5), POLICY, 5.0)
+    back = _seen(history, make_demand(running=1, arrivals=101, active_at=5), 5.0)
     assert back.slow == pytest.approx(history.slow + 1)
 
 
 def test_a_look_at_nothing_new_costs_nothing() -> None:
     history = _arriving(1, 5)
-    assert history.seen(make_demand(running=1, arrivals=5), POLICY, 5.0) is history
+    assert _seen(history, make_demand(running=1, arrivals=5), 5.0) is history
 
 
 def test_the_service_rate_is_learned_while_requests_wait() -> None:
-    history, arrivals = History().seen(make_demand(), POLICY, 0.0), 0
+    history, arrivals = _seen(History(), make_demand(), 0.0), 0
     for second in range(1, 60):
         assert second < 30 or history.service_rate_per_s()
         arrivals += 3
         demand = make_demand(queued=20, running=8, arrivals=arrivals, active_at=second)
-        history = history.seen(demand, POLICY, float(second))
+        history = _seen(history, demand, float(second))
     assert history.service_rate_per_s() == pytest.approx(1.5, rel=0.1)
 
 
@@ -81,17 +85,24 @@ def test_sizes_follow_tokens_and_their_spread() -> None:
     assert Sizes().variation == 1.0
 
 
-def test_the_floor_is_what_sufficed_for_most_of_the_time() -> None:
-    history = History().with_need(1, 600).with_need(3, 60)
-    assert history.floor(0.5) == 1
-    assert history.floor(0.99) == 3
-    assert history.with_need(9, 0) is history
-    assert History().with_need(99, 1e9).floor(0.9) == NEED_LEVELS
-    assert History().floor(0.9) == 0
-    assert History(needs=(0.5,) * (NEED_LEVELS + 1)).floor(1.1) == NEED_LEVELS
+def test_a_burst_out_of_silence_is_measured_from_its_first_second() -> None:
+    history = _seen(History(), make_demand(active_at=0), 0.0)
+    rates = []
+    for second in range(1, 21):
+        demand = make_demand(queued=10 * second, arrivals=10 * second, active_at=100 + second)
+        history = _seen(history, demand, 100.0 + second, asleep=True)
+        rates.append(history.burst_per_s())
+    assert all(7 < rate < 11 for rate in rates)
+
+
+def test_requests_that_find_nothing_running_count_as_waiting() -> None:
+    history = _seen(History(), make_demand(), 0.0)
+    history = _seen(history, make_demand(queued=3, arrivals=3), 10.0, asleep=True)
+    history = _seen(history, make_demand(queued=5, arrivals=5), 11.0)
+    assert (history.wakes.came, history.wakes.waited) == pytest.approx((5, 5), rel=1e-3)
 
 
 def test_a_first_look_takes_totals_without_counting_them() -> None:
     demand = ObservedDemand(known=True, running=2, arrivals=500, arrived_tokens=9000)
-    history = History().seen(demand, POLICY, 10.0)
-    assert (history.arrivals, history.tokens, history.num_seen) == (500, 9000, 0)
+    history = _seen(History(), demand, 10.0)
+    assert (history.arrivals, history.tokens, history.slow) == (500, 9000, 0)
