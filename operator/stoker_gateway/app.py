@@ -27,7 +27,9 @@ from stoker_gateway.http.reply import JSON, Reply
 from stoker_gateway.http.request import Request
 from stoker_gateway.keys import InternalKey, KeyFolder
 from stoker_gateway.metrics import NOBODY, Metrics
+from stoker_gateway.origins import Origins
 from stoker_gateway.proxy import Call, Proxy
+from stoker_gateway.settings import Settings
 from stoker_gateway.target import Target
 
 access = logging.getLogger("stoker_gateway.access")
@@ -54,9 +56,10 @@ class PublicApp:
     """What clients see."""
 
     def __init__(
-        self, fleet: Fleet, proxy: Proxy, metrics: Metrics, keys: KeyFolder, *, access_log: bool
+        self, fleet: Fleet, proxy: Proxy, metrics: Metrics, keys: KeyFolder, settings: Settings
     ) -> None:
-        self._access_log = access_log
+        self._access_log = settings.access_log
+        self._origins = Origins(settings.origin_list)
         self._fleet = fleet
         self._proxy = proxy
         self._metrics = metrics
@@ -64,8 +67,11 @@ class PublicApp:
         self.is_ready: Callable[[], bool] = lambda: True
 
     def check(self, request: Request) -> None:
-        """The key, then the route. Raises `ApiError`."""
+        """The key, then the route; a browser's first question has no key. Raises `ApiError`."""
         path, method = request.path, request.method
+        request.answer_headers = self._origins.headers(request.headers)
+        if method == "OPTIONS" and self._origins.preflight(request.headers):
+            return
         if path not in (HEALTH, READY):
             if not self._keys.accept(request.headers.get(b"authorization")):
                 raise errors.unauthorized()
@@ -79,7 +85,9 @@ class PublicApp:
             await self._serve(request, reply)
             return
         path = request.path
-        if path in (HEALTH, READY):
+        if request.method == "OPTIONS":
+            reply.respond(204, self._origins.preflight(request.headers) or [])
+        elif path in (HEALTH, READY):
             _respond_health(reply, path == HEALTH or self.is_ready())
         elif path == MODELS:
             data = [_model(name, target) for name, target in self._fleet.directory.listed()]

@@ -43,6 +43,8 @@ class Settings(BaseModel):
     """Bytes of bodies that one worker keeps in memory, all deployments; more are answered 429."""
     api_keys_dir: Path | None = None
     """Folder with one API key per file, read again when it changes; unset: no key is asked for."""
+    allowed_origins: str = ""
+    """Comma-separated origins whose web pages may ask, `*` for any; empty: none."""
     internal_key_file: Path | None = None
     """File with the key that internal tokens derive from; unset: internal routes are open."""
     heartbeat_after_s: Positive = 10
@@ -72,6 +74,11 @@ class Settings(BaseModel):
     def namespace_list(self) -> list[str]:
         """The namespaces to watch; empty means all."""
         return split_names(self.watch_namespaces)
+
+    @property
+    def origin_list(self) -> list[str]:
+        """The origins whose pages may ask."""
+        return split_names(self.allowed_origins)
 
     @property
     def internal_ports(self) -> list[int]:

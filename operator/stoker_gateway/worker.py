@@ -76,9 +76,7 @@ class Worker:
     def _make_servers(self) -> None:
         limits = _limits(self.settings)
         keys = KeyFolder(self.settings.api_keys_dir)
-        public = PublicApp(
-            self.fleet, self.proxy, self.metrics, keys, access_log=self.settings.access_log
-        )
+        public = PublicApp(self.fleet, self.proxy, self.metrics, keys, self.settings)
         internal = InternalApp(self.backends, self.demand, self.metrics, self.fanout, self._key)
         public.is_ready = internal.is_ready = self._is_ready
         self.public = Server(public, limits)

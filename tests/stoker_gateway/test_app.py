@@ -218,6 +218,43 @@ async def test_the_internal_port_has_health_readiness_and_metrics() -> None:
         assert 'stoker_gateway_pods{deployment="default/chat"} 1.0' in text
 
 
+PAGE = "https://chat.example.com"
+ASKED = {
+    "origin": PAGE,
+    "access-control-request-method": "POST",
+    "access-control-request-headers": "authorization,content-type,x-stainless-os",
+}
+
+
+async def test_pages_of_an_allowed_origin_may_ask_and_read_errors_too(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("secret")
+    settings = {"allowed_origins": PAGE, "api_keys_dir": tmp_path}
+    async with running_gateway(**settings) as gateway, FakeRuntime() as runtime:
+        await gateway.add(runtime)
+        url = f"{gateway.url}/v1/chat/completions"
+        async with gateway.session.options(url, headers=ASKED) as answer:
+            assert answer.status == 204
+            assert (
+                answer.headers["access-control-allow-headers"]
+                == ASKED["access-control-request-headers"]
+            )
+            assert answer.headers["access-control-allow-origin"] == PAGE
+        for key, status in (("secret", 200), ("guessed", 401)):
+            headers = {"origin": PAGE, "authorization": f"Bearer {key}"}
+            async with gateway.session.post(url, json={"model": "chat"}, headers=headers) as answer:
+                assert answer.status == status
+                assert answer.headers["access-control-allow-origin"] == PAGE
+
+
+@pytest.mark.parametrize("allowed", ["", "https://other.example.com"])
+async def test_pages_of_other_origins_are_not_let_in(allowed: str) -> None:
+    async with running_gateway(allowed_origins=allowed) as gateway:
+        url = f"{gateway.url}/v1/chat/completions"
+        async with gateway.session.options(url, headers=ASKED) as answer:
+            assert answer.status == 405
+            assert "access-control-allow-origin" not in answer.headers
+
+
 async def test_is_not_ready_before_the_cluster_was_listed() -> None:
     async with running_gateway() as gateway:
         gateway.worker.backends._started = False

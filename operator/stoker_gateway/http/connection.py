@@ -192,6 +192,7 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, request: Request, refusal: ApiError | None) -> None:
         reply = Reply(self._transport, request.id, self._on_finish)
+        reply.headers = request.answer_headers
         reply.http10 = request.http10
         reply.head_only = request.method == "HEAD"
         reply.keep_alive = request.keep_alive and not self._server.draining

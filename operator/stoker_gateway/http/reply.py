@@ -49,12 +49,12 @@ class Reply:
 
     __slots__ = (
         "_chunked",
-        "_framing",
         "_on_finish",
         "_transport",
         "finished",
         "gone",
         "head_only",
+        "headers",
         "http10",
         "keep_alive",
         "on_writable",
@@ -70,8 +70,8 @@ class Reply:
         self._transport = transport
         self._on_finish = on_finish
         self._chunked = False
-        self._framing = b""
         self.request_id = request_id
+        self.headers: Headers = []
         self.http10 = False
         self.head_only = False
         self.keep_alive = True
@@ -94,7 +94,7 @@ class Reply:
         self.status = status
         self.started_at = time.monotonic()
         parts = [status_line(status)]
-        parts += [b"%b: %b\r\n" % header for header in headers]
+        parts += [b"%b: %b\r\n" % header for header in (*headers, *self.headers)]
         parts += (b"x-request-id: ", self.request_id.encode(), b"\r\n", _clock.line())
         parts += (self._frame(status, length), b"\r\n")
         self._transport.write(b"".join(parts))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import unquote
 
-from stoker_gateway.http.reply import Reply
+from stoker_gateway.http.reply import Headers, Reply
 
 
 @dataclass(slots=True)
@@ -29,6 +29,8 @@ class Request:
     """Whether the client and the protocol allow another request on the connection."""
     arrived_at: float = 0
     """Monotonic seconds at which the request was complete."""
+    answer_headers: Headers = field(default_factory=list)
+    """What the answer carries, whatever it is."""
     deployment: str = ""
     """`namespace/name`, once an app knows."""
 
