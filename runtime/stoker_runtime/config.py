@@ -61,8 +61,8 @@ class Config:
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16; auto is what this device computes fastest."""
     quantization: str = "auto"
-    """auto keeps what the checkpoint declares, none refuses a quantised one, int8, int4 and fp8 (floats
-    of 8 bits) round an unquantised one while loading."""
+    """auto keeps what the checkpoint declares, none refuses a quantised one; int8, int4 and fp8
+    (floats of 8 bits) round an unquantised one while loading."""
     device: str = "auto"
     """auto, cpu or cuda; auto takes a GPU if there is one."""
     threads: int = 0
