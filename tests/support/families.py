@@ -79,10 +79,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 """Variant → its class's name in `transformers`, and what differs from `_SMALL`."""
 
 
-def write_family(folder: Path, variant: str) -> torch.nn.Module:
+def write_family(folder: Path, variant: str, **more: int) -> torch.nn.Module:
     """Write a random model of the variant to the folder; the model itself, to compare with."""
     name, changes = FAMILIES[variant]
-    config = getattr(transformers, f"{name}Config")(**{**_SMALL, **changes})
+    config = getattr(transformers, f"{name}Config")(**{**_SMALL, **changes, **more})
     torch.manual_seed(list(FAMILIES).index(variant))
     model_class = getattr(transformers, f"{name.removesuffix('Text')}ForCausalLM")
     config._attn_implementation = "eager"  # the only one with soft caps

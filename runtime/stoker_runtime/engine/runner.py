@@ -6,6 +6,7 @@ memory. Called by the engine.
 
 from __future__ import annotations
 
+import functools
 import math
 import mmap
 from collections.abc import Sequence
@@ -13,11 +14,13 @@ from collections.abc import Sequence
 import torch
 
 from stoker_runtime.kernels.native import Library, Tiles, find_library
+from stoker_runtime.kernels.program import Program
 from stoker_runtime.model.attention import DecodeGroup, PaddedPlan, PrefillSpan, TiledPlan
 from stoker_runtime.model.decoder import Decoder
+from stoker_runtime.model.program import make_program
 from stoker_runtime.schedule.step import Chunk
 
-_TILE = 8
+_TILE = 32
 """Tokens of one sequence that the native library attends with at a time."""
 _SMALLEST_BUCKET = 2
 """Decodes of up to 2² blocks share a group, longer ones are grouped by powers of two."""
@@ -51,9 +54,20 @@ class Runner:
         """Run the layers over the chunks' tokens; their hidden states, in the chunks' order."""
         token_ids = [id for chunk in chunks for id in chunk.token_ids]
         positions = [p for chunk in chunks for p in range(chunk.start, chunk.end)]
-        plan = self._plan_tiles(chunks, self._library) if self._library else self._plan(chunks)
-        return self.model.hidden_states(
-            self._tensor(token_ids), self._tensor(positions), self.caches, plan
+        ids, places = self._tensor(token_ids), self._tensor(positions)
+        if self._library is None:
+            return self.model.hidden_states(ids, places, self.caches, self._plan(chunks))
+        plan = self._plan_tiles(chunks, self._library)
+        if self._program is None:
+            return self.model.hidden_states(ids, places, self.caches, plan)
+        x, angles = self.model.embed_tokens(ids), self.model.angles(places)
+        return self._program.run(x, angles, plan.slots, plan.tiles)
+
+    @functools.cached_property
+    def _program(self) -> Program | None:
+        """All layers as one call, where the native library can run them."""
+        return (
+            None if self._library is None else make_program(self.model, self.caches, self._library)
         )
 
     @torch.inference_mode()

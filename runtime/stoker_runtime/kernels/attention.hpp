@@ -1,12 +1,19 @@
-// Attention over a paged cache, on the vectors, threads and row products of native.cpp, which includes this file.
+// Attention over a paged cache, on threads and row products.
 //
 // Knows block tables and tiles; nothing of sequences. A tile is some consecutive tokens of one sequence. For each
 // tile and each key head: 16 keys at a time are gathered from their blocks, transposed, and multiplied with the
-// queries of all heads that share the key head; then softmax; then the same with the values.
+// queries of all heads that share the key head; then softmax; then the values are multiplied where they lie. A few
+// queries meet the keys where they lie as well: turning 16 keys takes longer than multiplying them a few times.
+
+#pragma once
+
+#include "pool.hpp"
+#include "products.hpp"
 
 namespace {
 
 constexpr int MAX_HEAD_DIM = 256;
+constexpr int FEW_QUERIES = 8;
 
 struct Tile {
   int32_t row;       // of its first token in the step
@@ -76,7 +83,27 @@ struct Piece {
     }
   }
 
+  // Of ROWS queries, key by key.
+  template <int ROWS>
+  void score_few(int top) const {
+    const int dim = job.head_dim;
+    for (int k = 0; k < count; ++k) {
+      const float* key = find(job, job.keys, table, first + k, head);
+      Floats sums[ROWS] = {};
+      for (int d = 0; d < dim; d += LANES)
+        for (int r = 0; r < ROWS; ++r) sums[r] += load(queries + (top + r) * dim + d) * load(key + d);
+      for (int r = 0; r < ROWS; ++r) scores[static_cast<long>(top + r) * width + k] = sum_lanes(sums[r]);
+    }
+  }
+
   void score() const {
+    if (num_queries > FEW_QUERIES) return score_many();
+    int top = 0;
+    for (; top + 3 <= num_queries; top += 3) score_few<3>(top);
+    for (; top < num_queries; ++top) score_few<1>(top);
+  }
+
+  void score_many() const {
     for (int at = 0; at < count; at += PANEL) {
       for (int k = 0; k < PANEL; ++k) {
         const float* key = find(job, job.keys, table, first + std::min(at + k, count - 1), head);
@@ -104,12 +131,12 @@ struct Piece {
   void sum_values() const {
     const int dim = job.head_dim;
     memset(queries, 0, sizeof(float) * num_queries * dim);  // the sums take their place
-    for (int at = 0; at < count; at += PANEL) {
-      const int num = std::min(PANEL, count - at);
-      for (int k = 0; k < num; ++k)
-        memcpy(gathered + k * dim, find(job, job.values, table, first + at + k, head), sizeof(float) * dim);
+    const long token = static_cast<long>(job.num_kv_heads) * dim;
+    for (int at = 0, num; at < count; at += num) {
+      num = std::min(job.block_size - (first + at) % job.block_size, count - at);
+      const float* values = find(job, job.values, table, first + at, head);
       for (int d = 0; d < dim; d += PANEL)
-        multiply(scores + at, width, num_queries, gathered + d, num, queries + d, dim, dim);
+        multiply(scores + at, width, num_queries, values + d, num, queries + d, token, dim);
     }
     for (int i = 0; i < num_queries; ++i) {
       const long to = (static_cast<long>(tile.row + i / group) * job.num_heads + head * group + i % group) * dim;

@@ -55,10 +55,13 @@ inline Ints round_to_int(Floats x) {
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 inline Floats magnitude(Floats x) { return reinterpret_cast<Floats>(reinterpret_cast<Ints>(x) & 0x7fffffff); }
 
+// By halves, so that compilers make it of a few additions.
 inline float sum_lanes(Floats x) {
-  float sum = 0.0f;
-  for (int i = 0; i < LANES; ++i) sum += x[i];
-  return sum;
+  float parts[LANES];
+  store(parts, x);
+  for (int half = LANES / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) parts[i] += parts[i + half];
+  return parts[0];
 }
 
 // e^x as 2^n · e^r with |r| ≤ ln 2 / 2 and e^r by a polynomial (Cephes' expf, S. Moshier).

@@ -8,8 +8,10 @@
 // So one vector load brings the same columns of 16 (or 8) outputs, nothing has to be summed across a vector, and
 // all kinds are packed by the same transposition.
 
+#include "attention.hpp"
 #include "pool.hpp"
 #include "products.hpp"
+#include "program.hpp"
 
 namespace {
 
@@ -77,5 +79,3 @@ void stoker_multiply(const Weight* weight, const float* x, float* y, int num_row
   run_product(*weight, x, y, num_rows, STORE);
 }
 }
-
-#include "attention.hpp"

@@ -94,14 +94,22 @@ class Decoder:
         token_ids, positions: [num_tokens]; caches: [num_layers, 2, num_blocks, block_size,
         num_kv_heads, head_dim].
         """
-        x = self.embed(token_ids)
-        if self.spec.family.is_gemma:  # rounded to the dtype first, as it was in training
-            x = x * torch.tensor(self.spec.hidden_size**0.5, dtype=x.dtype)
-        angles = tuple(rope.angles(positions, self.dtype) for rope in self.ropes)
+        x, angles = self.embed_tokens(token_ids), self.angles(positions)
         normed = self.ops.normalise(x, self.first_norm)
         for layer, cache in zip(self.layers, caches.unbind(0), strict=True):
             normed = layer(x, normed, angles, cache, plan)
         return normed
+
+    def embed_tokens(self, token_ids: torch.Tensor) -> torch.Tensor:  # [num_tokens, hidden]
+        """What the first layer gets."""
+        x = self.embed(token_ids)
+        if self.spec.family.is_gemma:  # rounded to the dtype first, as it was in training
+            x = x * torch.tensor(self.spec.hidden_size**0.5, dtype=x.dtype)
+        return x
+
+    def angles(self, positions: torch.Tensor) -> tuple[Angles, ...]:
+        """Of each rope, for every layer that turns by it."""
+        return tuple(rope.angles(positions, self.dtype) for rope in self.ropes)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:  # [num_rows, vocab] float32
         """Scores of the next token for some rows of the hidden states."""

@@ -1,0 +1,155 @@
+// All layers of a decoder in one call: products, attention and what lies between them.
+//
+// Knows a decoder's layers as a list of pointers, which `program.py` makes once per model, and the tokens of one step;
+// nothing of checkpoints or sequences. What `reference.py` does one operation after the other is done here without
+// going back to Python in between, so that threads find the next part of a step before they fall asleep. A sum is
+// added where a product ends, a gate is applied where its two halves are made.
+
+#pragma once
+
+#include "attention.hpp"
+#include "products.hpp"
+
+namespace {
+
+struct Layer {
+  const Weight *qkv, *out, *gate_up, *down;
+  const float* head_norm;  // [num_heads + num_kv_heads, head_dim]; null: none
+  const float *attn_out_norm, *mlp_norm, *mlp_out_norm, *next_norm;  // [hidden]; those of outputs may be null
+  float *keys, *values;  // the layer's cache: [num_blocks, block_size, num_kv_heads, head_dim]
+  int32_t rope, window;  // rope: which of the step's angles; -1: none
+};
+
+struct Program {
+  const Layer* layers;
+  const float* first_norm;
+  int32_t num_layers, hidden, inter, num_heads, num_kv_heads, head_dim, block_size, is_gelu;
+  float eps, scale, softcap;
+};
+
+struct Step {
+  float* x;       // [num_tokens, hidden]: embeddings in, sums of all layers out
+  float* normed;  // [num_tokens, hidden]: out
+  const float* const* angles;  // cosines [num_tokens, half] and sines of each rope, in turns
+  const int32_t* halves;       // of each rope
+  const int64_t* slots;        // [num_tokens]
+  const Tile* tiles;
+  const int32_t* tables;
+  int32_t num_tokens, num_tiles;
+};
+
+// What is between the products, of some rows.
+struct Between {
+  const Program& program;
+  const Step& step;
+  const Layer* layer;
+  float *heads, *attended, *gated, *added;
+  const float *added_norm, *norm;  // of `add_and_normalise`
+  int rows_per_item;
+};
+
+// to = x / √(mean(x²) + eps) · weight, or to += that.
+void normalise_row(const float* x, const float* weight, int width, float eps, float* to, bool adds) {
+  Floats squares = {};
+  float square = 0.0f;
+  int i = 0;
+  for (; i + LANES <= width; i += LANES) squares += load(x + i) * load(x + i);
+  for (int k = i; k < width; ++k) square += x[k] * x[k];
+  const float factor = 1.0f / sqrtf((square + sum_lanes(squares)) / width + eps);
+  for (i = 0; i + LANES <= width; i += LANES) {
+    const Floats made = load(x + i) * factor * load(weight + i);
+    store(to + i, adds ? load(to + i) + made : made);
+  }
+  for (; i < width; ++i) to[i] = (adds ? to[i] : 0.0f) + x[i] * factor * weight[i];
+}
+
+void normalise_rows(void* data, int item) {
+  const Between& b = *static_cast<Between*>(data);
+  const int width = b.program.hidden, end = std::min(b.step.num_tokens, (item + 1) * b.rows_per_item);
+  for (long row = item * b.rows_per_item; row < end; ++row) {
+    float* x = b.step.x + row * width;
+    if (b.added_norm) normalise_row(b.added + row * width, b.added_norm, width, b.program.eps, x, true);
+    normalise_row(x, b.norm, width, b.program.eps, b.step.normed + row * width, false);
+  }
+}
+
+// Turn each pair (x[i], x[i + half]) by its angle.
+void turn_head(float* x, const float* cos, const float* sin, int half) {
+  for (int i = 0; i < half; ++i) {
+    const float first = x[i], second = x[i + half];
+    x[i] = first * cos[i] - second * sin[i];
+    x[i + half] = second * cos[i] + first * sin[i];
+  }
+}
+
+void turn_row(const Between& b, long row) {
+  const Program& p = b.program;
+  const Layer& layer = *b.layer;
+  const int dim = p.head_dim, turned = p.num_heads + p.num_kv_heads;
+  float* heads = b.heads + row * (turned + p.num_kv_heads) * dim;
+  for (int head = 0; head < turned; ++head) {
+    float* x = heads + head * dim;
+    if (layer.head_norm) normalise_row(x, layer.head_norm + head * dim, dim, p.eps, x, false);
+    if (layer.rope >= 0) {
+      const int half = b.step.halves[layer.rope];
+      const float* const* angles = b.step.angles + 2 * layer.rope;
+      turn_head(x, angles[0] + row * half, angles[1] + row * half, half);
+    }
+  }
+  const long width = static_cast<long>(p.num_kv_heads) * dim, at = b.step.slots[row] * width;
+  memcpy(layer.keys + at, heads + p.num_heads * dim, sizeof(float) * width);
+  memcpy(layer.values + at, heads + turned * dim, sizeof(float) * width);
+}
+
+void turn_rows(void* data, int item) {
+  const Between& b = *static_cast<Between*>(data);
+  const int end = std::min(b.step.num_tokens, (item + 1) * b.rows_per_item);
+  for (int row = item * b.rows_per_item; row < end; ++row) turn_row(b, row);
+}
+
+void run_rows(Job job, Between& between) {
+  run_parallel(job, &between, (between.step.num_tokens + between.rows_per_item - 1) / between.rows_per_item);
+}
+
+// x gets what a product makes of its input; with a norm of that, in two parts.
+void add_product(const Weight& w, const float* input, const float* added_norm, const float* norm, Between& b) {
+  run_product(w, input, added_norm ? b.added : b.step.x, b.step.num_tokens, added_norm ? STORE : ADD);
+  b.added_norm = added_norm;
+  b.norm = norm;
+  run_rows(normalise_rows, b);
+}
+
+void run_layer(const Layer& layer, Between& b) {
+  const Program& p = b.program;
+  const Step& s = b.step;
+  b.layer = &layer;
+  run_product(*layer.qkv, s.normed, b.heads, s.num_tokens, STORE);
+  run_rows(turn_rows, b);
+  AttentionJob job{b.heads, layer.keys, layer.values, b.attended, s.tiles, s.tables,
+                   static_cast<int64_t>(p.num_heads + 2 * p.num_kv_heads) * p.head_dim, s.num_tiles, p.block_size,
+                   p.num_heads, p.num_kv_heads, p.head_dim, layer.window, p.scale, p.softcap};
+  run_parallel(attend_piece, &job, s.num_tiles * p.num_kv_heads);
+  add_product(*layer.out, b.attended, layer.attn_out_norm, layer.mlp_norm, b);
+  run_product(*layer.gate_up, s.normed, b.gated, s.num_tokens, p.is_gelu ? GELU : SILU);
+  add_product(*layer.down, b.gated, layer.mlp_out_norm, layer.next_norm, b);
+}
+
+thread_local Scratch between_scratch;
+
+}  // namespace
+
+extern "C" {
+
+// Run all layers over the tokens of a step.
+void stoker_run(const Program* program, const Step* step) {
+  const Program& p = *program;
+  const long tokens = step->num_tokens, q = tokens * p.num_heads * p.head_dim;
+  const long all = q + 2 * tokens * p.num_kv_heads * p.head_dim;
+  float* heads = between_scratch.hold(all + q + tokens * (p.inter + p.hidden));
+  float *attended = heads + all, *gated = attended + q, *added = gated + tokens * p.inter;
+  const int per_item = std::max(1, (1 << 14) / p.hidden);
+  Between between{p, *step, nullptr, heads, attended, gated, added, nullptr, p.first_norm, per_item};
+  run_rows(normalise_rows, between);
+  for (int i = 0; i < p.num_layers; ++i) run_layer(p.layers[i], between);
+}
+}

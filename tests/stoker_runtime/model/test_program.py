@@ -1,0 +1,99 @@
+"""All layers in one call compute what the layers compute one after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from stoker_runtime.engine.runner import Runner
+from stoker_runtime.kernels.native import find_library
+from stoker_runtime.model.program import make_program
+from stoker_runtime.schedule.step import Chunk
+from support.checkpoints import LlamaShape, write_checkpoint
+from support.engines import make_model
+from support.families import FAMILIES, write_family
+
+pytestmark = pytest.mark.skipif(find_library() is None, reason="the library is not built")
+OTHERS = ("mixtral", "qwen2-moe", "qwen3-moe", "phi3-longrope")
+"""Experts have no program; the last has factors for heads of its own size."""
+WIDE = LlamaShape(head_dim=16, intermediate_size=96)
+STEPS = (
+    [Chunk("a", 0, tuple(range(40)), tuple(range(12)), samples=True)],
+    [
+        Chunk("a", 40, (7,), tuple(range(12)), samples=True),
+        Chunk("b", 0, tuple(range(3, 80)), tuple(range(12, 40)), samples=True),
+        Chunk("c", 0, (5,), (40,), samples=False),
+    ],
+    [
+        Chunk("a", 41, (9,), tuple(range(12)), samples=True),
+        Chunk("b", 77, (1, 2, 3), tuple(range(12, 40)), samples=True),
+        Chunk("c", 1, (6,), (40,), samples=True),
+    ],
+)
+
+
+def make_runner(folder: Path, **settings: object) -> Runner:
+    return Runner(make_model(folder, **settings), num_blocks=48, block_size=4)
+
+
+def make_twin(runner: Runner) -> Runner:
+    """The same model with a cache of its own, whose layers run one by one."""
+    twin = Runner(runner.model, num_blocks=48, block_size=4)
+    twin.__dict__["_program"] = None
+    return twin
+
+
+def assert_equal(runner: Runner, tolerance: float = 2e-5) -> None:
+    twin = make_twin(runner)
+    assert runner._program is not None
+    for step in STEPS:
+        made, expected = runner.compute(step), twin.compute(step)
+        torch.testing.assert_close(made, expected, atol=tolerance, rtol=tolerance)
+        torch.testing.assert_close(runner.caches, twin.caches, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in OTHERS])
+def test_a_program_equals_its_layers(tmp_path: Path, family: str) -> None:
+    write_family(tmp_path, family, hidden_size=64, head_dim=16)
+    assert_equal(make_runner(tmp_path))
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen2-moe", "qwen3-moe"])
+def test_experts_keep_their_layers(tmp_path: Path, family: str) -> None:
+    write_family(tmp_path, family, hidden_size=64, head_dim=16)
+    assert make_runner(tmp_path)._program is None
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_codes_run_in_programs_too(tmp_path: Path, quantization: str) -> None:
+    runner = make_runner(write_checkpoint(tmp_path, WIDE), quantization=quantization)
+    assert_equal(runner, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        (WIDE, {"dtype": "bfloat16"}),
+        (LlamaShape(head_dim=16, intermediate_size=104), {}),
+        (LlamaShape(head_dim=8), {}),
+    ],
+    ids=["a bfloat16 network", "gates of broken panels", "heads of half a panel"],
+)
+def test_what_no_program_can_run_keeps_its_layers(
+    tmp_path: Path, shape: LlamaShape, settings: dict[str, str]
+) -> None:
+    runner = make_runner(write_checkpoint(tmp_path, shape), **settings)
+    library = find_library()
+    assert library is not None
+    assert make_program(runner.model, runner.caches, library) is None
+    assert runner.compute(STEPS[0]).isfinite().all()
+
+
+def test_without_the_library_layers_run_on_torch(tmp_path: Path) -> None:
+    runner = make_runner(write_checkpoint(tmp_path, WIDE))
+    made = runner.compute(STEPS[0])
+    alone = make_runner(tmp_path)
+    alone._library = None
+    torch.testing.assert_close(alone.compute(STEPS[0]), made, atol=2e-5, rtol=2e-5)
