@@ -4,18 +4,24 @@ A pod is built from an object and its arguments and environment are fed to the r
 literals that both sides repeat are compared.
 """
 
+import json
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from stoker_api import names
 from stoker_api.demand import Announcement
-from stoker_api.v1alpha1 import LLMDeployment
+from stoker_api.engine import PROCESS_FLAGS, RESERVED_FLAGS
+from stoker_api.v1alpha1 import LLMDeployment, WarmPool
+from stoker_operator.build.adoption import build_load
 from stoker_operator.build.frame import PodSettings
 from stoker_operator.build.pod import PodOrder, build_pod
-from stoker_runtime.config import Config, parse_config
+from stoker_operator.build.standby import build_standby
+from stoker_runtime.config import PROCESS_FIELDS, Config, parse_config
 from stoker_runtime.server.announce import Announcer, read_target
 from stoker_runtime.server.lifecycle import Lifecycle
+from stoker_runtime.server.order import read_order, vacate
 
 _SETTINGS = PodSettings(
     image_cpu="runtime:cpu",
@@ -81,6 +87,40 @@ def test_the_pod_tells_the_runtime_who_it_is_and_where_to_announce() -> None:
     assert config.drain_deadline_s == _SETTINGS.drain_deadline_s - 5
     for known_at_run_time in (config.pod_name, config.namespace, config.pod_ip, config.token):
         assert known_at_run_time == "given at run time"
+
+
+def test_a_standby_is_one_to_the_runtime() -> None:
+    spec = {"resources": {"gpus": 1, "cpu": 2}, "preload": ["pvc://models/a"], "hostMemory": "1Gi"}
+    pool = WarmPool.model_validate({"metadata": {"name": "shared"}, "spec": spec})
+    config = _read_config(build_standby(pool, "shared-0", "t", ["models"], _SETTINGS))
+    assert config.is_standby
+    assert config.device == "cuda"
+    assert [str(folder) for folder in config.preload_folders] == ["/models/models/a"]
+    assert (config.preload_bytes, config.threads) == (2**30, 2)
+
+
+@pytest.mark.parametrize("engine", _ENGINES, ids=str)
+def test_a_standby_that_was_told_to_load_runs_as_a_fresh_pod_would(engine: dict[str, Any]) -> None:
+    model = {"source": "pvc://models/tiny", "servedName": "t", "quantization": "Int4"}
+    spec = {"model": model, "engine": engine, "resources": {"gpus": 0}}
+    metadata = {"name": "chat", "namespace": "team", "uid": "u-1"}
+    deployment = LLMDeployment.model_validate({"metadata": metadata, "spec": spec})
+    pool = WarmPool.model_validate({"metadata": {"name": "shared"}, "spec": {}})
+    vacant = vacate(_read_config(build_standby(pool, "shared-0", "t", ["models"], _SETTINGS)))
+    ordered = read_order(json.dumps(build_load(deployment, "k")).encode(), vacant)
+    fresh = _read_config(_build(spec))
+    differing = {
+        field.name
+        for field in fields(Config)
+        if getattr(ordered, field.name) != getattr(fresh, field.name)
+    }
+    assert differing <= {"model", "token", "device"}
+    assert str(ordered.model) == "/models/models/tiny"
+
+
+def test_flags_that_no_order_can_carry_are_known_to_the_operator() -> None:
+    flags = {"--" + name.replace("_", "-") for name in PROCESS_FIELDS}
+    assert flags - set(RESERVED_FLAGS) == PROCESS_FLAGS
 
 
 def test_ports_of_pod_and_runtime_agree() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stoker_api.v1alpha1 import LLMDeployment
+from stoker_api.v1alpha1 import LLMDeployment, WarmPool
 from stoker_operator.decide.observed import Failure, Observed, ObservedDemand, ObservedPod, Policy
 
 TEMPLATE = "new00000"
@@ -53,3 +53,11 @@ def make_llm(**spec: Any) -> LLMDeployment:
     base = {"model": {"source": "pvc://models/tiny"}, "resources": {"gpus": 0}}
     metadata = {"name": "chat", "namespace": "ns", "uid": "uid-1", "generation": 1}
     return LLMDeployment.model_validate({"metadata": metadata, "spec": base | spec})
+
+
+def make_warm_pool(**spec: Any) -> WarmPool:
+    """A parsed WarmPool named ns/shared, on the CPU."""
+    metadata = {"name": "shared", "namespace": "ns", "uid": "uid-2", "generation": 1}
+    return WarmPool.model_validate(
+        {"metadata": metadata, "spec": {"resources": {"gpus": 0}} | spec}
+    )

@@ -42,7 +42,10 @@ def _raw(seen: Seen) -> dict[str, Any]:
 
 
 def test_a_wake_takes_a_standby_and_the_pool_refills(release: Release, pod_watch: PodWatch) -> None:
-    with pooled(release, "adopt") as pool, release.deployed("warm", _warm("adopt")):
+    with (
+        pooled(release, "adopt") as pool,
+        release.deployed("warm", _warm("adopt", idleTimeout="20s")),
+    ):
         release.wait_at_zero("warm")
         [standby] = pool.wait_full()
         answer = release.asker("warm").ask()

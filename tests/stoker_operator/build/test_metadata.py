@@ -8,10 +8,14 @@ import pytest
 
 from stoker_operator.build.metadata import (
     build_metadata,
+    derive_pool_hash,
     derive_template_hash,
+    format_pool_selector,
     format_selector,
+    pick_guard_name,
+    select_pods,
 )
-from support.builders import make_llm
+from support.builders import make_llm, make_warm_pool
 
 
 def _hash(**spec: Any) -> str:
@@ -67,3 +71,30 @@ def test_the_selector_as_text_chooses_the_children() -> None:
     labels = build_metadata(make_llm(), "x")["labels"]
     wanted = dict(part.split("=") for part in format_selector("chat").split(","))
     assert wanted.items() <= labels.items()
+
+
+def test_a_pools_hash_follows_what_standbys_are_made_from() -> None:
+    def of(*claims: str, **spec: Any) -> str:
+        return derive_pool_hash(make_warm_pool(**spec).spec, claims)
+
+    assert of("a", "b") == of("b", "a") == of("a", "b", size={"min": 3, "max": 9})
+    others = [
+        of("a"),
+        of("a", "b", resources={"gpus": 1}),
+        of("a", "b", preload=["pvc://a/x"]),
+        of("a", "b", hostMemory="1Gi"),
+        of("a", "b", engine={"image": "mine:1"}),
+        of("a", "b", pod={"labels": {"a": "b"}}),
+    ]
+    assert len({of("a", "b"), *others}) == 7
+
+
+def test_children_of_a_pool_belong_to_it_under_names_of_their_own() -> None:
+    pool = make_warm_pool()
+    metadata = build_metadata(pool, pick_guard_name(pool))
+    [owner] = metadata["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("WarmPool", "shared", "uid-2")
+    assert metadata["name"] == "shared-pool"
+    assert pick_guard_name(make_llm()) == "chat-runtime"
+    assert select_pods(pool).items() <= metadata["labels"].items()
+    assert "!stoker.dev/deployment" in format_pool_selector("shared").split(",")

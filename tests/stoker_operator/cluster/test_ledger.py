@@ -121,6 +121,48 @@ def test_a_worker_that_is_gone_is_not_waited_for() -> None:
     assert ledger.num_connected == 1
 
 
+def _arrived(ledger: DemandLedger, now: float = 200) -> int:
+    return sum(requests for _, requests, *_ in ledger.arrivals.rows(KEY, now))
+
+
+def test_the_record_counts_what_came_since_and_not_what_was_before() -> None:
+    ledger = DemandLedger(100, lease_s=10)
+    ledger.expect({ONE}, 100)
+    ledger.connect(ONE, 100)
+    ledger.record(ONE, _demand(arrivals=1000, arrived_tokens=9000), 100)
+    ledger.introduce(ONE)
+    assert _arrived(ledger) == 0
+    ledger.record(ONE, _demand(arrivals=1003, arrived_tokens=9030, completed_tokens=5), 130)
+    assert ledger.arrivals.rows(KEY, 130) == [(2, 3, 3, 30, 5)]
+
+
+def test_a_deployment_that_a_known_worker_names_first_is_new() -> None:
+    ledger = _ledger(ONE)
+    ledger.record(ONE, _demand(arrivals=2), 100)
+    assert _arrived(ledger) == 2
+
+
+def test_a_stream_that_breaks_and_comes_back_counts_nothing_twice() -> None:
+    ledger = _ledger(ONE)
+    ledger.record(ONE, _demand(arrivals=2), 100)
+    ledger.disconnect(ONE, 101)
+    _total(ledger, 150)
+    ledger.connect(ONE, 150)
+    ledger.record(ONE, _demand(arrivals=5), 150)
+    assert _arrived(ledger) == 5
+
+
+def test_a_worker_that_begins_anew_counts_from_zero() -> None:
+    ledger = _ledger(ONE)
+    ledger.record(ONE, _demand(arrivals=7), 100)
+    ledger.record(ONE, _demand(arrivals=2), 110)
+    assert _arrived(ledger) == 9
+    ledger.expect({TWO}, 120)
+    ledger.expect({ONE, TWO}, 121)
+    ledger.record(ONE, _demand(arrivals=50), 122)
+    assert _arrived(ledger) == 9
+
+
 def test_a_deployment_that_is_gone_is_forgotten() -> None:
     ledger = _ledger(ONE, TWO)
     ledger.record(ONE, _demand(2, idle_s=0), 200)

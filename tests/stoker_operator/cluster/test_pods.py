@@ -170,3 +170,35 @@ def test_the_instants_of_a_wake() -> None:
     assert seen == {"asked": 100.0, "decided": 100.5, "scheduled": 100.7, "container": 101.0}
     assert wake_instants(pod, said, None)["scheduled"] == AT
     assert wake_instants(_pod(), said, None) == {"container": 101.0}
+
+
+def _adopted(status: Manifest | None = None, **marks: str) -> Manifest:
+    pod = _pod(status, marks={"stoker.dev/decided-at": f"{AT + 100:.6f}"} | marks)
+    labels = pod["metadata"]["labels"] | {"stoker.dev/pool": "shared"}
+    return pod | {"metadata": pod["metadata"] | {"labels": labels}}
+
+
+def test_an_adopted_pod_is_as_old_as_its_adoption() -> None:
+    assert observe_pod(_adopted(), None, 0).created_at == AT + 100
+    assert "scheduled" not in wake_instants(_adopted(), _said("Ready"), AT + 1)
+
+
+def test_of_an_adopted_pod_only_its_own_words_and_our_mark_mean_ready() -> None:
+    stale = {"conditions": [READY], "podIP": "10.1.1.1"}
+    assert not observe_pod(_adopted(stale), None, 0).ready
+    assert wanted_address(_adopted(stale), None) is None
+    marked = _adopted(stale, **{"stoker.dev/address": "10.1.1.1:8000"})
+    assert observe_pod(marked, None, 0).ready
+    assert not observe_pod(marked, _said("Loading"), 0).ready
+    assert observe_pod(_adopted(), _said("Ready"), 0).ready
+
+
+def test_a_crash_before_the_adoption_concerned_somebody_else() -> None:
+    crashed = _container(lastState={"terminated": ENDED})
+    assert observe_pod(_adopted(crashed), None, 0).failure is None
+    later = ENDED | {"finishedAt": "2026-11-21T10:05:00Z"}
+    assert observe_pod(_adopted(_container(lastState={"terminated": later})), None, 0).failure
+
+
+def test_a_pod_that_was_let_go_is_leaving() -> None:
+    assert observe_pod(_adopted(**{"stoker.dev/released-at": "1"}), None, 0).terminating

@@ -132,3 +132,36 @@ def test_lists_what_there_is() -> None:
     assert snapshot.keys("Pod") == ["ns/chat-0"]
     assert snapshot.get("Pod", "ns/none") is None
     assert not snapshot.synced
+
+
+def _moved(version: int, **labels: str) -> Manifest:
+    pod = _pod(version)
+    return pod | {"metadata": pod["metadata"] | {"labels": {"stoker.dev/pool": "shared"} | labels}}
+
+
+def test_a_pod_that_moves_is_found_where_it_is_and_says_everything_anew() -> None:
+    snapshot = Snapshot()
+    snapshot.upsert(_moved(1), "Pod", AT)
+    assert snapshot.pods("ns/chat") == []
+    assert not snapshot.announce(_announcement()), "it serves nobody yet"
+    snapshot.upsert(_moved(2, **{"stoker.dev/deployment": "chat"}), "Pod", AT)
+    assert len(snapshot.pods("ns/chat")) == len(snapshot.pool_pods("ns/shared")) == 1
+    assert snapshot.announce(_announcement())
+    snapshot.upsert(_moved(3, **{"stoker.dev/deployment": "chat", "a": "b"}), "Pod", AT)
+    assert snapshot.announced("u1") is not None, "it is still where it was"
+    snapshot.upsert(_moved(4), "Pod", AT)
+    assert snapshot.pods("ns/chat") == []
+    assert snapshot.announced("u1") is None
+    assert not snapshot.announce(_announcement()), "an echo of the model that it had"
+    assert [pod["metadata"]["uid"] for pod in snapshot.all_pods()] == ["u1"]
+    snapshot.remove(_moved(5), "Pod")
+    assert snapshot.pool_pods("ns/shared") == []
+
+
+def test_finds_the_deployments_that_name_a_pool() -> None:
+    snapshot = Snapshot()
+    for name, scaling in {"a": {"warmPool": {"name": "shared"}}, "b": {}, "c": None}.items():
+        metadata = {"namespace": "ns", "name": name, "uid": name, "resourceVersion": "1"}
+        snapshot.upsert({"metadata": metadata, "spec": {"scaling": scaling}}, "LLMDeployment", AT)
+    assert [one["metadata"]["name"] for one in snapshot.of_pool("ns", "shared")] == ["a"]
+    assert snapshot.of_pool("other", "shared") == []

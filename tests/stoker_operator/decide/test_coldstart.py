@@ -100,3 +100,10 @@ def test_the_status_keeps_the_history_over_a_restart() -> None:
     assert recall_cold_starts([], None) == ColdStartHistory()
     last = derive_cold_start(100.0, {"decided": 104.0})
     assert recall_cold_starts([], last).totals_s == (4.0,)
+
+
+def test_a_wake_from_a_standby_says_so_and_has_no_scheduling() -> None:
+    instants = {"decided": 10.1, "container": 10.15, "weights": 10.5, "firstToken": 10.6}
+    cold_start = derive_cold_start(10.0, instants, "warm")
+    assert (cold_start.path, cold_start.total) == ("warm", 0.6)
+    assert cold_start.phases.scheduled is None

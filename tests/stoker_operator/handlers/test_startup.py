@@ -126,3 +126,39 @@ def test_kopf_is_kept_from_writing_under_names_of_its_own() -> None:
     assert not settings.posting.enabled
     assert settings.peering.standalone
     assert settings.scanning.disabled
+
+
+def _pools(intake: Intake) -> list[str]:
+    assert isinstance(intake.pools, Noted)
+    return sorted(set(intake.pools.take()))
+
+
+def test_a_standby_concerns_its_pool_and_an_adopted_pod_both(intake: Intake) -> None:
+    standby = _object("shared-t-0")
+    standby["metadata"]["labels"] = {"stoker.dev/pool": "shared"}
+    intake.take("Pod", "ADDED", standby, 1)
+    assert (_taken(intake), _pools(intake)) == ([], ["ns/shared"])
+    adopted = _object("shared-t-0", 2, of="chat")
+    adopted["metadata"]["labels"]["stoker.dev/pool"] = "shared"
+    intake.take("Pod", "MODIFIED", adopted, 1)
+    assert (_taken(intake), _pools(intake)) == (["ns/chat"], ["ns/shared"])
+
+
+def test_a_deployment_concerns_the_pool_that_it_names_and_the_one_it_named(intake: Intake) -> None:
+    def named(pool: str, version: int) -> dict[str, Any]:
+        return _object("chat", version, spec={"scaling": {"warmPool": {"name": pool}}})
+
+    intake.take("LLMDeployment", "MODIFIED", named("shared", 2), 1)
+    assert _pools(intake) == ["ns/shared"]
+    intake.take("LLMDeployment", "MODIFIED", named("other", 3), 1)
+    assert _pools(intake) == ["ns/other", "ns/shared"]
+    intake.take("LLMDeployment", "DELETED", named("other", 4), 1)
+    assert _pools(intake) == ["ns/other"]
+
+
+def test_a_claim_concerns_the_pools_of_its_namespace(intake: Intake) -> None:
+    for namespace in ("ns", "other"):
+        intake.take("WarmPool", "ADDED", _object("shared", namespace=namespace), 1)
+    _pools(intake)
+    intake.take("PersistentVolumeClaim", "ADDED", _object("x"), 1)
+    assert _pools(intake) == ["ns/shared"]
