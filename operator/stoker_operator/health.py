@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics` of the operator.
+"""`/healthz`, `/readyz`, `/metrics` and `/arrivals/namespace/name` of the operator.
 
 Knows HTTP; asks functions whether all is well. Alive means that the event loop answers and that the
 lease loop comes round; ready means that the cluster has been listed once.
@@ -11,7 +11,11 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from stoker_operator.cluster.arrivals import COLUMNS
+
 Check = Callable[[], bool]
+Arrivals = Callable[[str], list[tuple[int, ...]]]
+"""The last day of a deployment, by minutes."""
 
 
 async def serve_health(port: int, alive: Check, ready: Check) -> web.AppRunner:
@@ -22,10 +26,16 @@ async def serve_health(port: int, alive: Check, ready: Check) -> web.AppRunner:
     return await _serve(application, port)
 
 
-async def serve_metrics(port: int) -> web.AppRunner:
-    """Serve the metrics; the runner is to be cleaned up at the end."""
+async def serve_metrics(port: int, arrivals: Arrivals) -> web.AppRunner:
+    """Serve the metrics and what was asked lately; the runner is to be cleaned up at the end."""
+
+    async def answer(request: web.Request) -> web.Response:
+        key = "{namespace}/{name}".format_map(request.match_info)
+        return web.json_response({"columns": COLUMNS, "minutes": arrivals(key)})
+
     application = web.Application()
     application.router.add_get("/metrics", _metrics)
+    application.router.add_get("/arrivals/{namespace}/{name}", answer)
     return await _serve(application, port)
 
 

@@ -91,7 +91,7 @@ class Process:
         settings = self._settings
         runners = [
             await serve_health(settings.health_port, self._is_alive, self._is_ready),
-            await serve_metrics(settings.metrics_port),
+            await serve_metrics(settings.metrics_port, self._arrivals),
         ]
         self._catch_signals()
         try:
@@ -102,6 +102,9 @@ class Process:
             await self._leave()
             for runner in runners:
                 await runner.cleanup()
+
+    def _arrivals(self, key: str) -> list[tuple[int, ...]]:
+        return self._ledger.arrivals.rows(key, time.time())
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()

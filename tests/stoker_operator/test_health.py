@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import aiohttp
 from aiohttp import web
 
@@ -30,9 +32,20 @@ async def test_probes_say_what_the_checks_say() -> None:
 
 
 async def test_metrics_are_in_the_text_format() -> None:
-    runner = await serve_metrics(0)
+    runner = await serve_metrics(0, lambda key: [])
     status, text = await _get(_port(runner), "/metrics")
     assert status == 200
     assert "# TYPE stoker_operator_writes_total counter" in text
     assert "# TYPE stoker_cold_start_seconds histogram" in text
+    await runner.cleanup()
+
+
+async def test_the_last_day_of_a_deployment_is_told() -> None:
+    days: dict[str, list[tuple[int, ...]]] = {"ns/chat": [(29920920, 4, 3, 200, 50)]}
+    runner = await serve_metrics(0, lambda key: days.get(key, []))
+    port = _port(runner)
+    told = json.loads((await _get(port, "/arrivals/ns/chat"))[1])
+    assert told["columns"] == ["minute", "requests", "peak", "input_tokens", "output_tokens"]
+    assert told["minutes"] == [[29920920, 4, 3, 200, 50]]
+    assert json.loads((await _get(port, "/arrivals/ns/other"))[1])["minutes"] == []
     await runner.cleanup()

@@ -12,6 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from stoker_api.demand import Demand
+from stoker_operator.cluster.arrivals import ArrivalBook
 
 Worker = tuple[str, int]
 """Pod address and internal port of one gateway process."""
@@ -62,8 +63,11 @@ class DemandLedger:
     """Reports by deployment and worker."""
 
     def __init__(self, now: float, lease_s: float) -> None:
+        self.arrivals = ArrivalBook()
+        """The last day, minute by minute."""
         self._lease_s = lease_s
         self._reports: dict[str, dict[Worker, _Report]] = defaultdict(dict)
+        self._totals: dict[str, dict[Worker, tuple[int, int, int]]] = defaultdict(dict)
         self._active_at: dict[str, float] = {}
         self._began_at = now
         self._heard_at = now
@@ -80,6 +84,9 @@ class DemandLedger:
         """These workers exist; silence of one that was never heard means nothing for a while."""
         self._expected = {worker: self._expected.get(worker, now) for worker in workers}
         self._heard &= workers
+        for totals in self._totals.values():
+            for gone in totals.keys() - workers:
+                del totals[gone]
 
     def connect(self, worker: Worker, now: float) -> None:
         """A worker begins to report; what it said before expires unless it says it again."""
@@ -98,12 +105,31 @@ class DemandLedger:
 
     def record(self, worker: Worker, demand: Demand, now: float) -> None:
         """Take in a report."""
-        self._reports[demand.deployment][worker] = _Report(demand, now)
+        key = demand.deployment
+        self._reports[key][worker] = _Report(demand, now)
+        totals = (demand.arrivals, demand.arrived_tokens, demand.completed_tokens)
+        came, asked, made = self._grown(key, worker, totals)
+        self.arrivals.note(key, came, (asked, made), now)
+
+    def _grown(
+        self, key: str, worker: Worker, totals: tuple[int, int, int]
+    ) -> tuple[int, int, int]:
+        """What came since the worker's last report; nothing of what was before this process."""
+        known = self._totals[key].get(worker)
+        self._totals[key][worker] = totals
+        if known is None:
+            known = (0, 0, 0) if worker in self._heard else totals
+        if totals[0] < known[0]:
+            known = (0, 0, 0)  # it began anew
+        came, asked, made = (max(0, now - then) for now, then in zip(totals, known, strict=True))
+        return came, asked, made
 
     def forget(self, key: str) -> None:
         """A deployment is gone."""
         self._reports.pop(key, None)
+        self._totals.pop(key, None)
         self._active_at.pop(key, None)
+        self.arrivals.forget(key)
 
     def total(self, key: str, now: float) -> DemandSum:
         """The sum for one deployment."""
