@@ -61,6 +61,7 @@ TOPICS = {
     "tests/stoker_gateway/test_fuzz_http.py": "hostile clients and pods of a whole gateway",
     "tests/stoker_runtime/test_fuzz_http.py": "hostile clients of the whole runtime",
     "tests/stoker_runtime/engine/test_load.py": "many requests at once",
+    "tests/stoker_operator/decide/test_autoscaler_stories.py": "the autoscaler over simulated time",
 }
 """Tests of a room rather than of one module → what they are about."""
 

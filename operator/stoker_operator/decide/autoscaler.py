@@ -26,7 +26,7 @@ SLACK = 0.05
 """Part of a replica that is not worth another one."""
 SHORTEST_HOLD_S = 20.0
 """Replicas are kept at least this long, so that two looks at noise do not flap."""
-CAPACITY_AGE_S = 5.0
+CAPACITY_AGE_S = 10.0
 """How old a planned rate may become: sizes of requests drift slowly."""
 PROMPT_DOWN_S = 5.0
 """Idle time after which a replica goes when the next request can be told."""
@@ -121,11 +121,15 @@ def _needed_replicas(
     if state.planned is None:
         return -(-in_flight // (policy.slots + policy.target_queue_depth))
     history, rate = state.history, state.planned[1]
-    backlog = size_backlog(policy, demand, replicas, history.recent_rate_per_s(), rate)
-    needed = max(_level(history.rate_per_s() / rate), round(backlog), min(in_flight, 1))
-    if _stuck(policy, replicas, demand):
-        needed = max(needed, replicas + 1)
-    return needed if in_flight else min(needed, replicas)
+    needed = _level(history.rate_per_s() / rate)
+    if not in_flight:
+        return min(needed, replicas)
+    if demand.queued:
+        backlog = size_backlog(policy, demand, replicas, history.recent_rate_per_s(), rate)
+        needed = max(needed, round(backlog))
+        if _stuck(policy, replicas, demand):
+            needed = max(needed, replicas + 1)
+    return max(needed, 1)
 
 
 def _stuck(policy: Policy, replicas: int, demand: ObservedDemand) -> bool:

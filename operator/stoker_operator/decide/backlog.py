@@ -35,8 +35,6 @@ def size_backlog(
     needs it faster than the goal. Example: 250 wait, 10 come and 11 are served a second: √ says
     191, the goal of 2 s says 125, so (10 + 125) / 11 = 12 replicas.
     """
-    if not demand.queued:
-        return 0.0
     cold_s = policy.cold_start_s
     lasted_s = min(cold_s, demand.oldest_wait_s)
     ready = min(replicas, -(-demand.running // policy.slots))

@@ -21,10 +21,6 @@ def _size(
     return size_backlog(POLICY, demand, replicas, arriving, 11.0)
 
 
-def test_no_queue_no_backlog() -> None:
-    assert _size(0, 0.0, arriving=100.0) == 0
-
-
 def test_the_example_of_the_docstring() -> None:
     assert _size(250, 0.0) == pytest.approx((10 + 125) / 11)
 
