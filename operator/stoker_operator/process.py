@@ -61,7 +61,7 @@ class Process:
         key = settings.internal_key
         host = f"{settings.gateway_host}.{settings.cluster_domain}"
         children = Children(cluster, self._snapshot, key, host, _closed_to(settings))
-        self._ports = HttpAdminPorts()
+        self._ports = HttpAdminPorts(lambda: lease.leads)
         pools = Pools(self._snapshot, Orders(self._ports), key)
         self._world = World(
             cluster=cluster,

@@ -6,12 +6,13 @@ Knows HTTP and how its failures are told apart; does not know what is ordered no
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import aiohttp
 
-from stoker_operator.errors import RuntimeGone, RuntimeSilent
+from stoker_operator.errors import LeaseLost, RuntimeGone, RuntimeSilent
 
 CONNECT_S = 2.0
 ANSWER_S = 10.0
@@ -49,11 +50,14 @@ class AdminPorts(Protocol):
 class HttpAdminPorts:
     """Real runtimes."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_order: Callable[[], bool]) -> None:
+        self._may_order = may_order
         self._session: aiohttp.ClientSession | None = None
 
     async def call(self, call: Call) -> Answer:
-        """See `AdminPorts`."""
+        """See `AdminPorts`. Raises `LeaseLost` too: a pod may be another model's by now."""
+        if not self._may_order():
+            raise LeaseLost("this process does not lead")
         headers = {"Authorization": f"Bearer {call.token}"} if call.token else {}
         method = "GET" if call.path == "/state" else "POST"
         data = None if method == "GET" else call.body or "{}"

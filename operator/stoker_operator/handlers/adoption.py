@@ -26,6 +26,7 @@ from stoker_operator.build.pod import PodOrder
 from stoker_operator.build.standby import locate
 from stoker_operator.cluster.client import Cluster
 from stoker_operator.cluster.kinds import Manifest, key_of
+from stoker_operator.cluster.pods import find_failure
 from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.cluster.standby import admin_address, pool_of
 from stoker_operator.decide.coldstart import ColdStartHistory, estimate_cold_start_s
@@ -154,7 +155,14 @@ class Adoption:
     async def _see_in(
         self, deployment: LLMDeployment, pod: Manifest, memory: Memory, now: float
     ) -> Note | None:
-        """See that it loads; a pod that could not is given up, whatever the cause."""
+        """See that it loads; a pod that could not is given up, whatever the cause.
+
+        One that serves is told nothing: the order of a newer operator may differ, and would fail.
+        """
+        announced = self._snapshot.announced(pod["metadata"]["uid"])
+        marked = names.ANNOTATION_ADDRESS in pod["metadata"].get("annotations", {})
+        if marked and find_failure(pod, announced) is None:
+            return None
         failure = self._load(deployment, pod)
         if failure is None:
             return None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from stoker_operator.cluster.admin import AdminPorts, Answer, Call
 from stoker_operator.cluster.standby import SaidState, read_state
-from stoker_operator.errors import RuntimeGone, RuntimeSilent
+from stoker_operator.errors import LeaseLost, RuntimeGone, RuntimeSilent
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +96,8 @@ class Orders:
                 await self._follow(order, tell)
             else:
                 self._end(order, await self._persist(order.call), tell)
+        except LeaseLost:
+            self._orders.pop(order.uid, None)  # whoever leads gives it again
         except Exception as error:  # an order that broke must not look as if it were on its way
             logger.exception("order to %s failed", order.call.address)
             self._end(order, Outcome(failure=("EngineCrashed", repr(error))), tell)

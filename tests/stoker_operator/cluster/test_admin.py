@@ -10,7 +10,7 @@ from aiohttp import web
 
 from stoker_operator.cluster import admin
 from stoker_operator.cluster.admin import Answer, Call, HttpAdminPorts
-from stoker_operator.errors import RuntimeGone, RuntimeSilent
+from stoker_operator.errors import LeaseLost, RuntimeGone, RuntimeSilent
 
 
 async def _state(request: web.Request) -> web.Response:
@@ -54,7 +54,7 @@ async def address() -> AsyncIterator[str]:
 async def ports(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HttpAdminPorts]:
     """The client, with little patience."""
     monkeypatch.setattr(admin, "ANSWER_S", 0.3)
-    client = HttpAdminPorts()
+    client = HttpAdminPorts(lambda: True)
     yield client
     await client.close()
 
@@ -85,6 +85,11 @@ async def test_silence_is_told_apart_from_nobody(ports: HttpAdminPorts, address:
         await ports.call(Call("127.0.0.1:1", "/state"))
 
 
+async def test_a_process_that_does_not_lead_orders_nothing(address: str) -> None:
+    with pytest.raises(LeaseLost):
+        await HttpAdminPorts(lambda: False).call(Call(address, "/load"))
+
+
 async def test_a_key_is_in_no_printed_call() -> None:
-    await HttpAdminPorts().close()
+    await HttpAdminPorts(lambda: True).close()
     assert "secret" not in repr(Call("a", "/load", "secret", '{"token": "secret"}'))

@@ -140,6 +140,31 @@ async def test_an_operator_killed_between_relabel_and_load_sends_the_order_again
     assert first == second, "an order that may be given twice"
 
 
+async def test_a_pod_that_serves_is_not_told_again_by_a_newer_operator(world: PoolWorld) -> None:
+    await world.wake()
+    world.ports.refuse = (409, "conflict")
+    world.restart()
+    world.demand(running=1)
+    await world.settle()
+    assert len(world.ports.orders("/load")) == 1
+    assert world.status.ready_replicas == 1
+
+
+async def test_a_replica_of_which_the_process_began_anew_is_told_again(world: PoolWorld) -> None:
+    await world.wake()
+    [pod] = world.of_deployment()
+    ended = {"terminated": {"exitCode": 1, "finishedAt": "2026-11-21T10:00:09Z"}}
+    containers = [{"name": "runtime", "restartCount": 1, "lastState": ended}]
+    world.cluster.put(pod | {"status": pod["status"] | {"containerStatuses": containers}})
+    await world.settle()
+    assert world.status.ready_replicas == 0
+    assert len(world.ports.orders("/load")) == 2
+    world.now += 20
+    world.announce(world.of_deployment()[0])
+    await world.settle()
+    assert world.status.ready_replicas == 1
+
+
 async def test_a_standby_that_dies_is_given_up_for_a_fresh_pod(world: PoolWorld) -> None:
     world.ports.gate.clear()
     world.demand(queued=1)

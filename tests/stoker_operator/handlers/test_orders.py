@@ -10,7 +10,7 @@ import pytest
 
 from stoker_operator.cluster.admin import Answer, Call
 from stoker_operator.cluster.standby import SaidState
-from stoker_operator.errors import RuntimeGone, RuntimeSilent
+from stoker_operator.errors import LeaseLost, RuntimeGone, RuntimeSilent
 from stoker_operator.handlers import orders as module
 from stoker_operator.handlers.orders import PATIENCE, Order, Orders, Outcome
 
@@ -160,6 +160,15 @@ async def test_what_is_known_of_pods_that_are_gone_is_forgotten() -> None:
     orders.keep({"another"})
     assert orders.outcome("u", "/load") is None
     orders.forget("u")
+
+
+async def test_an_order_of_a_process_that_does_not_lead_any_more_is_no_failure() -> None:
+    port = Script(load=[LeaseLost(), READY])
+    orders = Orders(port)
+    orders.ensure(_order(), lambda: None)
+    outcome = await _ended(orders, _order(), lambda outcome: True)
+    assert outcome.failure is None
+    assert port.calls == ["/load", "/load"], "given again once it leads"
 
 
 async def test_an_order_that_breaks_does_not_seem_to_be_on_its_way() -> None:
