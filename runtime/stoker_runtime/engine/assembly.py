@@ -40,10 +40,18 @@ def build_model(recipe: Recipe, blob: mmap.mmap, *, owns_blob: bool = False) -> 
         stored_as=recipe.spec.quantization,
         quantize_to=recipe.quantize_to,
         packs=_packs(recipe),
+        gpu=recipe.device == "cuda" and recipe.dtype != "float32",
         owns_blob=owns_blob,
     )
     weights = build_weights(blob, recipe.layout, recipe.placed, plan)
-    return build_decoder(recipe.spec, weights, pick_ops(plan.device))
+    fits = recipe.device == "cuda" and _fits_kernels(recipe)
+    return build_decoder(recipe.spec, weights, pick_ops(plan.device, fits_kernels=fits))
+
+
+def _fits_kernels(recipe: Recipe) -> bool:
+    from stoker_runtime.engine.paged import fits_kernels  # not before: a CPU needs none of it
+
+    return fits_kernels(recipe.spec, recipe.config.block_size)
 
 
 def _packs(recipe: Recipe) -> bool:
@@ -63,7 +71,7 @@ def build_engine(recipe: Recipe, model: Decoder) -> tuple[Engine, Loaded]:
         available = torch.cuda.mem_get_info()[0] + model_bytes(model)
     plan = recipe.plan_memory(available)
     cache_dtype = TORCH_DTYPES[recipe.cache_dtype]
-    runner = Runner(model, plan.num_blocks, config.block_size, cache_dtype)
+    runner = Runner(model, plan.num_blocks, config.block_size, cache_dtype, config.max_num_seqs)
     limits = Limits(
         config.max_num_seqs,
         config.max_batched_tokens,

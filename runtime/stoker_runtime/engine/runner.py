@@ -10,6 +10,7 @@ import functools
 import math
 import mmap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,6 +20,9 @@ from stoker_runtime.model.attention import DecodeGroup, PaddedPlan, PrefillSpan,
 from stoker_runtime.model.decoder import Decoder
 from stoker_runtime.model.program import make_program
 from stoker_runtime.schedule.step import Chunk
+
+if TYPE_CHECKING:
+    from stoker_runtime.engine.paged import Pages
 
 _TILE = 32
 """Tokens of one sequence that the native library attends with at a time."""
@@ -35,12 +39,14 @@ class Runner:
         num_blocks: int,
         block_size: int,
         cache_dtype: torch.dtype = torch.float32,
+        max_num_seqs: int = 256,
     ) -> None:
         self.model = model
         self.block_size = block_size
         self.caches = _allocate_caches(model, num_blocks, block_size, cache_dtype)
         library = find_library()
         self._library = library if library and library.attends(self.caches) else None
+        self._pages = _build_pages(model, num_blocks, block_size, max_num_seqs)
 
     @torch.inference_mode()
     def run(self, chunks: Sequence[Chunk]) -> torch.Tensor:  # [num_sampling_chunks, vocab]
@@ -52,6 +58,10 @@ class Runner:
     @torch.inference_mode()
     def compute(self, chunks: Sequence[Chunk]) -> torch.Tensor:  # [num_tokens, hidden]
         """Run the layers over the chunks' tokens; their hidden states, in the chunks' order."""
+        if self._pages is not None:
+            batch = self._pages.lay_out(chunks)
+            inputs = (batch.token_ids, batch.positions)
+            return self.model.hidden_states(*inputs, self.caches, batch.plan)
         token_ids = [id for chunk in chunks for id in chunk.token_ids]
         positions = [p for chunk in chunks for p in range(chunk.start, chunk.end)]
         ids, places = self._tensor(token_ids), self._tensor(positions)
@@ -163,6 +173,16 @@ def spans(chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
         spans.append((start, start + len(chunk.token_ids)))
         start = spans[-1][1]
     return spans
+
+
+def _build_pages(
+    model: Decoder, num_blocks: int, block_size: int, max_num_seqs: int
+) -> Pages | None:
+    if not model.ops.takes_pages:
+        return None
+    from stoker_runtime.engine.paged import Pages, PageSizes  # not before: a CPU needs none of it
+
+    return Pages(model.spec, PageSizes(num_blocks, block_size, max_num_seqs), model.device)
 
 
 def _allocate_caches(

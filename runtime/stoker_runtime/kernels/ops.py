@@ -18,6 +18,9 @@ from stoker_runtime.kernels.reference import Angles, Heads, RmsNorm, Scoring
 class Ops(Protocol):
     """Everything that is done to hidden states besides multiplying and attending."""
 
+    takes_pages: bool
+    """Works with plans of `engine/paged`, whose slots are int32; else with any other plan."""
+
     def normalise(
         self, x: torch.Tensor, norm: RmsNorm
     ) -> torch.Tensor:  # as x: [num_tokens, hidden]
@@ -76,7 +79,10 @@ class AttentionPlan(Protocol):
         ...
 
 
-def pick_ops(device: torch.device) -> Ops:
-    """The fastest implementation for a device."""
-    del device  # torch's serves all of them
+def pick_ops(device: torch.device, *, fits_kernels: bool = False) -> Ops:
+    """The fastest implementation for a device; `fits_kernels`: see `engine/paged`."""
+    if device.type == "cuda" and fits_kernels:
+        from stoker_runtime.kernels.gpu import ops  # not before: a CPU needs none of it
+
+        return ops
     return reference

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+takes_pages = False
+"""See `ops.Ops`."""
 Angles = tuple[torch.Tensor, torch.Tensor]
 """Cosine and sine, each [num_tokens, 1, turned / 2]."""
 _QUERY_TILE = 128

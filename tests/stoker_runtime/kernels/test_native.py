@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from stoker_runtime.engine.runner import Runner
+from stoker_runtime.kernels import reference
 from stoker_runtime.kernels.native import Library, find_library
 from stoker_runtime.kernels.reference import Scoring, write_kv
 from stoker_runtime.schedule.step import Chunk
@@ -19,7 +20,9 @@ SPANS = ((0, 1), (0, 19), (17, 18), (40, 75), (99, 100), (3, 5))
 
 def make_runner(block_size: int, kv_heads: int, dim: int, window: int) -> Runner:
     spec = SimpleNamespace(num_layers=1, num_kv_heads=kv_heads, head_dim=dim, windows=(window,))
-    model = SimpleNamespace(spec=spec, dtype=torch.float32, device=torch.device("cpu"))
+    model = SimpleNamespace(
+        ops=reference, spec=spec, dtype=torch.float32, device=torch.device("cpu")
+    )
     return Runner(model, 200, block_size)  # type: ignore[arg-type]
 
 

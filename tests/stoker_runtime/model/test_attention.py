@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoker_runtime.engine.runner import Runner
+from stoker_runtime.kernels import reference
 from stoker_runtime.kernels.reference import Scoring, write_kv
 from stoker_runtime.schedule.step import Chunk
 
@@ -28,7 +29,7 @@ def make_runner(num_blocks: int, block_size: int) -> Runner:
     """A runner around a spec alone: its plans are what is tested."""
     spec = SimpleNamespace(num_layers=1, num_kv_heads=KV_HEADS, head_dim=DIM, windows=(0, 1, 5, 64))
     device = torch.device("cpu")
-    model = SimpleNamespace(spec=spec, dtype=torch.float32, device=device)
+    model = SimpleNamespace(ops=reference, spec=spec, dtype=torch.float32, device=device)
     return Runner(model, num_blocks, block_size)  # type: ignore[arg-type]
 
 

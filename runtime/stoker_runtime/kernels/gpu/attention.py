@@ -7,7 +7,7 @@ depends on the number of tiles alone, so that a recorded graph serves sequences 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -117,11 +117,17 @@ class _Job:
     is_decode: bool
 
     @property
+    def room(self) -> int:
+        """For entries of a head; soft caps are compiled for those that models have them with."""
+        rooms = _PROMPTS if self.scoring.softcap is None else _SOFTCAP_ROOMS
+        return _find_room(self.q.shape[2], rooms)
+
+    @property
     def shape(self) -> Shape:
         """Decodes have one row for each query head of a group, and few fit in the narrow one."""
         group = self.q.shape[1] // self.cache.shape[3]
         shapes = _DECODES if self.is_decode and group <= _MAX_NARROW else _PROMPTS
-        return shapes[_room(self.q.shape[2])]
+        return shapes[self.room]
 
     @property
     def num_shares(self) -> int:
@@ -148,7 +154,7 @@ def specialisations(arch: Arch) -> Iterator[Specialisation]:
 
 def tokens_per_tile(num_heads: int, num_kv_heads: int, head_dim: int) -> int:
     """How many tokens of a prompt a tile may have."""
-    return _PROMPTS[_room(head_dim)].block_m // (num_heads // num_kv_heads)
+    return _PROMPTS[_find_room(head_dim, _PROMPTS)].block_m // (num_heads // num_kv_heads)
 
 
 def _attend(job: _Job, out: torch.Tensor) -> None:
@@ -168,12 +174,12 @@ def _attend(job: _Job, out: torch.Tensor) -> None:
         *(scoring.window or _NO_WINDOW, scoring.scale, scoring.softcap or 0.0),
     )
     if num_shares > 1:
-        merge = _specialise_merge(types["T"], num_shares, _room(head_dim))
+        merge = _specialise_merge(types["T"], num_shares, job.room)
         launch(merge, (len(tiles), num_heads, 1), parts, sums, tiles, out, num_heads, head_dim)
 
 
-def _room(head_dim: int) -> int:
-    return next(dim for dim in _PROMPTS if dim >= head_dim)
+def _find_room(head_dim: int, rooms: Iterable[int]) -> int:
+    return next(room for room in rooms if room >= head_dim)
 
 
 def _specialise(

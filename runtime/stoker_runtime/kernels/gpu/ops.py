@@ -11,3 +11,6 @@ from stoker_runtime.kernels.gpu.gate import silu_and_multiply as silu_and_multip
 from stoker_runtime.kernels.gpu.norm import add_and_normalise as add_and_normalise
 from stoker_runtime.kernels.gpu.norm import normalise as normalise
 from stoker_runtime.kernels.gpu.turn import turn_and_store as turn_and_store
+
+takes_pages = True
+"""See `ops.Ops`."""
