@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
         if request is None:
             return
         request.method = self._parser.get_method().decode("latin-1")
-        request.http10 = self._parser.get_http_version() == "1.0"
+        request.version = self._parser.get_http_version()
         request.keep_alive = self._parser.should_keep_alive() and not request.http10
         self._head_bytes = 0
         self._refusal = self._check(request)

@@ -24,7 +24,7 @@ class Request:
     headers: dict[bytes, bytes] = field(default_factory=dict)
     """Lower-case names."""
     body: bytes = b""
-    http10: bool = False
+    version: str = ""
     keep_alive: bool = True
     """Whether the client and the protocol allow another request on the connection."""
     arrived_at: float = 0
@@ -33,6 +33,16 @@ class Request:
     """What the answer carries, whatever it is."""
     deployment: str = ""
     """`namespace/name`, once an app knows."""
+
+    @property
+    def http10(self) -> bool:
+        """Whether the client knows no chunks."""
+        return self.version == "1.0"
+
+    @property
+    def is_http_1(self) -> bool:
+        """Whether it is what it says; from 1.1 on a request names its host (RFC 9112, 3.2)."""
+        return self.http10 or (self.version == "1.1" and b"host" in self.headers)
 
     @property
     def origin_form(self) -> bytes:

@@ -78,6 +78,8 @@ class Server:
 
     def check(self, request: Request) -> None:
         """Refuse by the head alone. Raises `ApiError`."""
+        if not request.is_http_1:
+            raise errors.bad_request("Not a request of HTTP/1.0 or HTTP/1.1.", "bad_http")
         announced = request.announced_bytes or 0
         if announced > self.limits.max_body_bytes:
             raise errors.too_large(self.limits.max_body_bytes)

@@ -103,6 +103,9 @@ async def connected(limits: Limits = LIMITS) -> AsyncIterator[Client]:
         await server.close()
 
 
+CLOSE = "Connection: close"
+
+
 def get(path: str, *headers: str, version: str = "1.1") -> bytes:
     lines = [f"GET {path} HTTP/{version}", "Host: x", *headers, "", ""]
     return "\r\n".join(lines).encode()
@@ -240,6 +243,8 @@ async def test_a_small_refused_request_keeps_its_connection() -> None:
     [
         pytest.param(b"NONSENSE\r\n\r\n", b"400", id="no HTTP"),
         pytest.param(get("/").replace(b"1.1", b"9.9"), b"400", id="unknown version"),
+        pytest.param(get("/", CLOSE).replace(b"1.1", b"2.0"), b"400", id="HTTP/2 in plain words"),
+        pytest.param(get("/", CLOSE).replace(b"Host: x\r\n", b""), b"400", id="no host"),
         pytest.param(b"\x16\x03\x01\x02\x00" * 3, b"400", id="TLS on a plain port"),
         pytest.param(post("/", b"").replace(b": 0", b": -1"), b"400", id="negative length"),
         pytest.param(get("/", "X: " + "y" * 70_000)[:-2], b"431", id="endless header"),
