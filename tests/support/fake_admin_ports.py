@@ -31,12 +31,14 @@ class FakeAdminPorts:
         self.gate = asyncio.Event()
         """Orders wait for it."""
         self.gate.set()
+        self.hearing = asyncio.Event()
+        """Questions wait for it."""
+        self.hearing.set()
 
     async def call(self, call: Call) -> Answer:
         """See `AdminPorts`."""
         self.calls.append(call)
-        if call.path != "/state":
-            await self.gate.wait()
+        await (self.hearing if call.path == "/state" else self.gate).wait()
         if call.address in self.gone:
             raise RuntimeGone(call.address)
         if call.path == "/load" and call.address in self.starting:

@@ -81,6 +81,12 @@ class PoolWorld(OperatorWorld):
             self.announce(pod)
         await self.settle()
 
+    def run_containers(self) -> None:
+        """The kubelet says that the containers of all pods run."""
+        state = {"name": "runtime", "state": {"running": {}}}
+        for pod in self.pods:
+            self.cluster.put(pod | {"status": pod["status"] | {"containerStatuses": [state]}})
+
     def of_deployment(self, name: str = "chat") -> list[Manifest]:
         """Pods that serve, or load, a deployment's model."""
         return [pod for pod in self.live_pods if _label(pod, names.LABEL_DEPLOYMENT) == name]

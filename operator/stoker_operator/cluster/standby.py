@@ -74,7 +74,7 @@ def count_preload(pod: Manifest) -> int:
     return sum(len(folders.split(",")) for folders in given)
 
 
-def observe_standby(pod: Manifest, said: SaidState | None) -> Standby:
+def observe_standby(pod: Manifest, said: SaidState | None, asked: bool = False) -> Standby:
     """The facts that adoption needs."""
     metadata, spec = pod["metadata"], pod["spec"]
     volumes = (volume.get("persistentVolumeClaim", {}) for volume in spec.get("volumes", ()))
@@ -85,6 +85,7 @@ def observe_standby(pod: Manifest, said: SaidState | None) -> Standby:
         claims=frozenset(claim["claimName"] for claim in volumes if claim),
         created_at=parse_instant(metadata.get("creationTimestamp")),
         settled=said is not None and said.phase == "Standby",
+        asked=asked and said is None,
         residents=said.residents if said is not None else frozenset(),
     )
 

@@ -48,6 +48,8 @@ class Standby:
     created_at: float = 0.0
     settled: bool = False
     """It said that it waits, and nothing has happened since."""
+    asked: bool = False
+    """It was only just asked, by a process that has begun: its answer is a moment away."""
     residents: frozenset[str] = frozenset()
     """Checkpoint folders whose weights it holds in memory."""
 
@@ -126,6 +128,11 @@ def pick_standbys(need: Need, standbys: Iterable[Standby], count: int) -> tuple[
     fitting = [one for one in standbys if one.settled and not find_misfit(need, one)]
     fitting.sort(key=lambda one: (need.folder not in one.residents, one.created_at, one.name))
     return tuple(fitting[: max(0, count)])
+
+
+def may_soon_have(need: Need, standbys: Iterable[Standby]) -> bool:
+    """Whether it is worth a moment to hear what standbys answer, before a fresh pod is started."""
+    return any(one.asked and not find_misfit(need, one) for one in standbys)
 
 
 def expect_path(need: Need, standbys: Iterable[Standby]) -> str:

@@ -36,6 +36,7 @@ from stoker_operator.decide.pool import (
     derive_need,
     expect_path,
     is_worth_returning,
+    may_soon_have,
     pick_standbys,
 )
 from stoker_operator.errors import Conflict, NotFound
@@ -44,6 +45,8 @@ from stoker_operator.handlers.pools import Pools
 
 logger = logging.getLogger(__name__)
 
+ANSWER_S = 0.5
+"""A standby that this process has never heard of is waited for so long at most."""
 DISTRUST_S = 60.0
 """After a standby failed, replicas are started fresh for this long."""
 
@@ -69,11 +72,16 @@ class Adoption:
             return list(orders)
         need = _need(deployment, settings)
         now = orders[0].decided_at
+        standbys = self._pools.standbys(key) if now >= memory.distrusted_until else []
+        picked = pick_standbys(need, standbys, len(orders))
+        if len(picked) < len(orders) and may_soon_have(need, standbys):
+            memory.asking_since = memory.asking_since or now
+            if now < memory.asking_since + ANSWER_S:
+                return []
+        memory.asking_since = 0.0
         if (pool := self._pools.known(key)) is not None:
             saved_s = _saved_s(memory.history, deployment.spec.model.source)
             pool.wakes = pool.wakes.with_wakes(len(orders), saved_s, now)
-        trusted = now >= memory.distrusted_until
-        picked = pick_standbys(need, self._pools.standbys(key) if trusted else (), len(orders))
         uids = {one.uid for one in picked}
         pods = [pod for pod in self._pools.waiting(key) if pod["metadata"]["uid"] in uids]
         self._pools.taking |= uids

@@ -51,6 +51,8 @@ from stoker_operator.metrics import COLD_START_SECONDS, DEMAND_TO_POD_SECONDS
 logger = logging.getLogger(__name__)
 
 REJECTED_RETRY_S = 10.0
+ASKING_S = 0.03
+"""How soon to look again while a standby is about to answer."""
 
 
 @dataclass(slots=True)
@@ -290,4 +292,6 @@ def _disowned(pod: Manifest, owner: str) -> Manifest:
 
 
 def _retry_at(memory: Memory, now: float) -> float | None:
+    if memory.asking_since:
+        return now + ASKING_S
     return memory.rejected_until if memory.rejection and memory.rejected_until > now else None

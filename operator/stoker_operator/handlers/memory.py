@@ -28,6 +28,8 @@ class Memory:
     rejection: Failure | None = None
     rejected_until: float = 0.0
     rejected_generation: int = 0
+    asking_since: float = 0.0
+    """Since when the answer of a standby is waited for; 0: it is not."""
     distrusted_until: float = 0.0
     """Until when replicas are started fresh, because a standby failed."""
     written_at: float = 0.0

@@ -97,12 +97,18 @@ class Pools:
     def standbys(self, key: str) -> list[Standby]:
         """The same as facts; those that are being taken are left out."""
         pods = (pod for pod in self.waiting(key) if pod["metadata"]["uid"] not in self.taking)
-        return [observe_standby(pod, self.said(pod)) for pod in pods]
+        return [observe_standby(pod, self.said(pod), self._runs(pod)) for pod in pods]
 
     def said(self, pod: Manifest) -> SaidState | None:
         """What a standby said of itself, if its process is still the one that said it."""
         outcome = self.orders.ensure(self._question(pod), self._teller(pod)) if _can(pod) else None
         return None if outcome is None else outcome.state
+
+    @staticmethod
+    def _runs(pod: Manifest) -> bool:
+        """Whether its process has been up for long enough to answer at once."""
+        statuses = pod.get("status", {}).get("containerStatuses") or ()
+        return any("running" in status.get("state", {}) for status in statuses)
 
     def order(self, pod: Manifest, path: str, body: str = "") -> Outcome | None:
         """See that a pod is told what to do; how that ended."""

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 
 
 def _warm(pool: str, **scaling: Any) -> dict[str, Any]:
-    spec = specs.tiny_chat(warmPool={"name": pool}, **scaling)
+    spec = specs.tiny_chat(warmPool={"name": pool}, **{"idleTimeout": "20s", **scaling})
     return {**spec, "resources": RESOURCES}
 
 
@@ -44,7 +44,7 @@ def _raw(seen: Seen) -> dict[str, Any]:
 def test_a_wake_takes_a_standby_and_the_pool_refills(release: Release, pod_watch: PodWatch) -> None:
     with (
         pooled(release, "adopt") as pool,
-        release.deployed("warm", _warm("adopt", idleTimeout="20s")),
+        release.deployed("warm", _warm("adopt")),
     ):
         release.wait_at_zero("warm")
         [standby] = pool.wait_full()

@@ -17,6 +17,7 @@ from stoker_operator.decide.pool import (
     expect_path,
     find_misfit,
     is_worth_returning,
+    may_soon_have,
     next_refill_at,
     pick_standbys,
 )
@@ -114,6 +115,12 @@ def test_those_with_the_weights_go_first_then_the_oldest() -> None:
     assert _names(pick_standbys(NEED, all_of_them, 9)) == ["c", "b", "a"]
     assert _names(pick_standbys(NEED, all_of_them, 1)) == ["c"]
     assert pick_standbys(NEED, all_of_them, -1) == ()
+
+
+def test_a_moment_is_waited_only_for_one_that_fits() -> None:
+    assert may_soon_have(NEED, [_standby(settled=False, asked=True)])
+    assert not may_soon_have(NEED, [_standby(), _standby(settled=False)])
+    assert not may_soon_have(NEED, [_standby(asked=True, claims=frozenset())])
 
 
 def test_the_way_of_the_next_wake_is_that_of_the_first_pick() -> None:

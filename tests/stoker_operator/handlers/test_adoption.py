@@ -10,8 +10,8 @@ import pytest
 from stoker_api import names
 from stoker_api.tokens import derive_token
 from stoker_operator.decide.pool_size import WakeHistory
-from support.fake_cluster import Killed
-from support.operator_world import make_claim
+from support.fake_cluster import FakeCluster, Killed
+from support.operator_world import KEY, make_claim
 from support.pool_world import POOL, PoolWorld, make_pool, make_warm, name_of, owner_of
 
 TOKEN = derive_token(b"key", "runtime/ns/chat")
@@ -163,6 +163,33 @@ async def test_a_replica_of_which_the_process_began_anew_is_told_again(world: Po
     world.announce(world.of_deployment()[0])
     await world.settle()
     assert world.status.ready_replicas == 1
+
+
+async def test_a_new_operator_hears_its_standbys_before_it_starts_a_fresh_pod(
+    world: PoolWorld,
+) -> None:
+    world.run_containers()
+    world.restart()
+    world.demand(queued=1)
+    world.cluster.show(world.snapshot, world.now)
+    assert await world.reconciler.reconcile(KEY) == world.now + 0.03
+    assert world.of_deployment() == []
+    await world.settle()
+    [pod] = world.of_deployment()
+    assert names.LABEL_POOL in pod["metadata"]["labels"]
+
+
+async def test_a_standby_that_does_not_answer_is_not_waited_for(world: PoolWorld) -> None:
+    world.run_containers()
+    world.restart()
+    world.ports.hearing.clear()
+    world.demand(queued=1)
+    world.cluster.show(world.snapshot, world.now)
+    await world.reconciler.reconcile(KEY)
+    world.now += 0.6
+    await world.reconciler.reconcile(KEY)
+    [pod] = world.of_deployment()
+    assert names.LABEL_POOL not in pod["metadata"]["labels"]
 
 
 async def test_a_standby_that_dies_is_given_up_for_a_fresh_pod(world: PoolWorld) -> None:
@@ -359,3 +386,55 @@ async def _wait_for(world: PoolWorld, holds: Any) -> None:
         if holds():
             return
     raise AssertionError("it did not happen")
+
+
+async def _live_a_life(world: PoolWorld, from_step: int) -> int:
+    """A wake out of the pool, a return to it, a larger pool, a wake of two; in steps."""
+    steps: list[Any] = [
+        lambda: world.add(make_pool(), make_warm()),
+        world.place_pods,
+        lambda: world.demand(queued=1),
+        lambda: [world.place_pods()] + [world.announce(pod) for pod in world.of_deployment()],
+        lambda: world.idle(100),
+        lambda: world.add(make_pool(2, size={"min": 2})),
+        world.place_pods,
+        lambda: world.demand(queued=60, running=0),
+        lambda: [world.place_pods()] + [world.announce(pod) for pod in world.of_deployment()],
+        lambda: world.idle(100),
+        world.finish_pods,
+        world.place_pods,
+    ]
+    for number, step in enumerate(steps[from_step:], from_step):
+        step()
+        try:
+            await world.settle()
+        except Killed:
+            return number
+    return len(steps)
+
+
+def _end_state(world: PoolWorld) -> Any:
+    kinds = sorted(key for key in world.cluster.objects if key[0] not in ("Event", "Pod"))
+    status = world.pool_status
+    owners = sorted(owner_of(pod) for pod in world.pods)
+    verdicts = [(c.type, c.status, c.reason) for c in status.conditions]
+    return kinds, owners, status.standby, status.adopted, verdicts, world.condition("Ready")
+
+
+@pytest.mark.parametrize("reply_lost", [False, True], ids=["not-sent", "reply-lost"])
+async def test_killed_at_any_write_it_converges_to_the_same_end(reply_lost: bool) -> None:
+    undisturbed = PoolWorld()
+    assert await _live_a_life(undisturbed, 0) == 12
+    wanted = _end_state(undisturbed)
+    assert wanted[1:4] == ([("WarmPool", "shared")] * 2, 2, 0)
+    assert undisturbed.ports.orders("/unload"), "a pod returned"
+    num_writes = len(undisturbed.cluster.writes)
+    assert num_writes > 25
+    for kill_at in range(num_writes):
+        world = PoolWorld(FakeCluster())
+        world.cluster.kill_at, world.cluster.reply_lost = kill_at, reply_lost
+        killed_in = await _live_a_life(world, 0)
+        world.cluster.kill_at = None
+        world.restart()
+        await _live_a_life(world, killed_in)
+        assert _end_state(world) == wanted, f"killed at write {kill_at}"
