@@ -10,6 +10,7 @@ import typer
 from stoker_cli.bench.command import bench
 from stoker_cli.chat import chat
 from stoker_cli.fit import fit
+from stoker_cli.kernels import kernels
 from stoker_cli.quantize import quantize
 from stoker_cli.serve import serve
 from stoker_cli.simulate.command import simulate
@@ -28,6 +29,7 @@ app.command()(quantize)
 app.command(context_settings=_PASSED_ON)(serve)
 app.command()(fit)
 app.command()(simulate)
+app.add_typer(kernels, name="kernels")
 app.command()(why)
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from stoker_runtime.errors import ConfigInvalid
@@ -61,19 +61,23 @@ class Compiled:
         return self.code[entry.at : entry.at + entry.num_bytes]
 
 
-def write_compiled(folder: Path, arch: str, made: Iterable[tuple[Entry, bytes]]) -> None:
-    """Write index and blob; the index last, so that what is there is whole."""
+def write_compiled(folder: Path, arch: str, made: Iterable[tuple[Entry, bytes]]) -> list[Entry]:
+    """Write index and blob; the index last, so that what is there is whole. The entries, placed."""
     entries, blob = [], bytearray()
     for entry, code in made:
-        placed = {**asdict(entry), "at": len(blob), "num_bytes": len(code)}
-        entries.append(placed)
+        entries.append(replace(entry, at=len(blob), num_bytes=len(code)))
         blob += code
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{arch}.bin").write_bytes(blob)
-    index = {"format": _FORMAT, "sources": hash_sources(), "entries": entries}
+    index = {
+        "format": _FORMAT,
+        "sources": hash_sources(),
+        "entries": [asdict(one) for one in entries],
+    }
     partial = folder / f"{arch}.partial"
     partial.write_text(json.dumps(index, indent=1))
     partial.rename(folder / f"{arch}.json")
+    return entries
 
 
 def read_compiled(folder: Path, arch: str) -> Compiled:

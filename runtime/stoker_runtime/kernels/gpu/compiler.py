@@ -13,12 +13,13 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from stoker_runtime.kernels.gpu.cache import Entry, write_compiled
-from stoker_runtime.kernels.gpu.catalogue import specialisations
+from stoker_runtime.kernels.gpu.catalogue import FILES, specialisations_of
 from stoker_runtime.kernels.gpu.registry import ARCHS, Arch, Specialisation
 
 Made = tuple[Entry, bytes]
@@ -29,34 +30,47 @@ _DIVISIBLE = [["tt.divisibility", 16]]
 _ENVIRONMENT = {"TRITON_INTERPRET": "0", "TRITON_DISABLE_LINE_INFO": "1"}
 
 
-def build(
-    archs: Sequence[str], folder: Path, num_processes: int, tell: Callable[[int, int], None]
-) -> dict[str, list[Entry]]:
-    """Compile the catalogue for each generation into `folder`; `tell` hears how many of how many.
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to compile, and where to."""
+
+    archs: Sequence[str]
+    folder: Path
+    num_processes: int
+    files: Sequence[str] = FILES
+
+
+def build(order: Order, tell: Callable[[int, int], None]) -> dict[str, list[Entry]]:
+    """Compile for each generation into the folder; `tell` hears how many of how many are done.
 
     The result says what was made, by generation.
     """
-    jobs = [(arch, one.key) for arch in archs for one in specialisations(ARCHS[arch])]
-    made: dict[str, list[Made]] = {arch: [] for arch in archs}
+    jobs = [
+        (arch, file, one.key)
+        for arch in order.archs
+        for file in order.files
+        for one in specialisations_of(file, ARCHS[arch])
+    ]
+    made: dict[str, list[Made]] = {arch: [] for arch in order.archs}
     with tempfile.TemporaryDirectory() as scratch:
         environment = {**_ENVIRONMENT, "TRITON_CACHE_DIR": scratch}
-        pool = ProcessPoolExecutor(num_processes, get_context("spawn"), _enter, (environment,))
+        pool = ProcessPoolExecutor(
+            order.num_processes, get_context("spawn"), _enter, (environment,)
+        )
         with pool:
             for count, one in enumerate(pool.map(_compile_job, jobs), 1):
                 made[jobs[count - 1][0]].append(one)
                 tell(count, len(jobs))
-    for arch, several in made.items():
-        write_compiled(folder, arch, several)
-    return {arch: [entry for entry, _ in several] for arch, several in made.items()}
+    return {arch: write_compiled(order.folder, arch, several) for arch, several in made.items()}
 
 
 def _enter(environment: dict[str, str]) -> None:
     os.environ.update(environment)
 
 
-def _compile_job(job: tuple[str, str]) -> Made:
-    arch = ARCHS[job[0]]
-    return compile_one(arch, next(one for one in specialisations(arch) if one.key == job[1]))
+def _compile_job(job: tuple[str, str, str]) -> Made:
+    arch, file, key = ARCHS[job[0]], job[1], job[2]
+    return compile_one(arch, next(one for one in specialisations_of(file, arch) if one.key == key))
 
 
 def compile_one(arch: Arch, one: Specialisation) -> Made:
