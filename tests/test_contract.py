@@ -80,6 +80,12 @@ def test_the_runtime_quantises_as_the_spec_says(quantization: str) -> None:
     assert _read_config(_build({"model": model})).quantization == quantization.lower()
 
 
+@pytest.mark.parametrize("dtype", ["Auto", "Int8"])
+def test_the_runtime_rounds_keys_and_values_as_the_spec_says(dtype: str) -> None:
+    spec = {"model": {"source": "pvc://models/tiny"}, "engine": {"kvCacheDtype": dtype}}
+    assert _read_config(_build(spec)).kv_cache_dtype == dtype.lower()
+
+
 def test_the_pod_tells_the_runtime_who_it_is_and_where_to_announce() -> None:
     config = _read_config(_build({"model": {"source": "pvc://models/tiny"}}))
     assert config.announce_url == _SETTINGS.announce_url

@@ -42,10 +42,12 @@ class Row:
     load_s: float
 
 
-def measure(name: str, folder: Path, heldout: Path, quantization: str = "auto") -> Row:
+def measure(
+    name: str, folder: Path, heldout: Path, quantization: str = "auto", kv: str = "auto"
+) -> Row:
     """Load a folder and judge it."""
     started_at = time.monotonic()
-    engine = open_engine(folder, quantization)
+    engine = open_engine(folder, quantization, kv_cache_dtype=kv)
     load_s = time.monotonic() - started_at
     reader = ExampleReader(folder, MAX_EXAMPLE_TOKENS)
     return Row(name, evaluate(engine, reader, reader.read(heldout)), load_s)
@@ -55,6 +57,7 @@ def measure_all(folder: Path, scratch: Path) -> Iterator[Row]:
     """The whole table, the original first."""
     heldout = folder / "heldout.jsonl"
     yield measure("float32", folder, heldout)
+    yield measure("keys and values in int8", folder, heldout, kv="int8")
     for target in ("int8", "int4"):
         yield measure(f"{target} while loading", folder, heldout, target)
     for method, scheme in WRITTEN:

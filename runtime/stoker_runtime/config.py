@@ -15,6 +15,7 @@ from stoker_runtime.errors import ConfigInvalid
 _CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "quantization": ("auto", "none", "int8", "int4", "fp8"),
+    "kv_cache_dtype": ("auto", "int8"),
     "device": ("auto", "cpu", "cuda"),
     "log_format": ("text", "json"),
 }
@@ -50,6 +51,9 @@ class Config:
     """Tokens computed in one step; bounds how long a prompt can hold up the streams."""
     kv_cache_tokens: int = 0
     """Tokens the KV cache holds; 0: sized from free memory."""
+    kv_cache_dtype: str = "auto"
+    """auto is what attention computes in (float32 on CPUs); int8 rounds each head of a token by its
+    largest value and holds nearly four times as many tokens."""
     block_size: int = 16
     """Tokens per block of the KV cache."""
     prefix_caching: int = 1

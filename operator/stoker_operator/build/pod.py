@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from stoker_api import names
 from stoker_api.source import ModelSource
-from stoker_api.v1alpha1 import LLMDeployment, Quantization
+from stoker_api.v1alpha1 import KvCacheDtype, LLMDeployment, Quantization
 from stoker_operator.build.frame import Frame, PodSettings, build_runtime, count_threads
 from stoker_operator.build.metadata import Manifest, build_metadata
 
@@ -88,6 +88,8 @@ def pick_model_flags(deployment: LLMDeployment) -> dict[str, str | int]:
         flags["--max-num-seqs"] = engine.max_num_seqs
         if engine.max_num_seqs > BATCHED_TOKENS:
             flags["--max-batched-tokens"] = engine.max_num_seqs
+    if engine.kv_cache_dtype != KvCacheDtype.AUTO:
+        flags["--kv-cache-dtype"] = engine.kv_cache_dtype.lower()
     if not engine.prefix_caching:
         flags["--prefix-caching"] = 0
     return flags

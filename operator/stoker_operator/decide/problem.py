@@ -26,8 +26,8 @@ def _unsupported_field(spec: LLMDeploymentSpec) -> Failure | None:
         return _unsupported("model.quantization", quantization, "Auto, None, Int8 or Int4")
     if quantization in _ROUNDED_ON_CPUS and spec.resources.gpus:
         return _unsupported("model.quantization", f"{quantization} on GPUs", "Auto or None")
-    if dtype != KvCacheDtype.AUTO:
-        return _unsupported("engine.kvCacheDtype", dtype, "Auto")
+    if dtype == KvCacheDtype.FP8:
+        return _unsupported("engine.kvCacheDtype", dtype, "Auto or Int8")
     if spec.resources.gpus > 1:
         return _unsupported("resources.gpus", spec.resources.gpus, "0 or 1")
     return None

@@ -17,7 +17,7 @@ from stoker_runtime.errors import ConfigInvalid
 from stoker_runtime.kernels.native import find_library
 from stoker_runtime.kernels.ops import pick_ops
 from stoker_runtime.model.decoder import Decoder, build_decoder
-from stoker_runtime.model.weights import TORCH_DTYPES, WeightPlan, build_weights
+from stoker_runtime.model.weights import CACHE_DTYPES, TORCH_DTYPES, WeightPlan, build_weights
 from stoker_runtime.schedule.blocks import BlockPool
 from stoker_runtime.schedule.scheduler import Limits, Scheduler
 from stoker_runtime.wire import Loaded
@@ -70,7 +70,7 @@ def build_engine(recipe: Recipe, model: Decoder) -> tuple[Engine, Loaded]:
     if recipe.device == "cuda":
         available = torch.cuda.mem_get_info()[0] + model_bytes(model)
     plan = recipe.plan_memory(available)
-    cache_dtype = TORCH_DTYPES[recipe.cache_dtype]
+    cache_dtype = CACHE_DTYPES[recipe.cache_dtype]
     runner = Runner(model, plan.num_blocks, config.block_size, cache_dtype, config.max_num_seqs)
     limits = Limits(
         config.max_num_seqs,

@@ -42,13 +42,16 @@ class Quality:
     """Answers that are right to the letter, between 0 and 1; None: the examples have none."""
 
 
-def open_engine(folder: Path, quantization: str = "auto", threads: int = 0) -> Engine:
+def open_engine(
+    folder: Path, quantization: str = "auto", threads: int = 0, kv_cache_dtype: str = "auto"
+) -> Engine:
     """An engine that computes in float32 with a small cache."""
     config = Config(
         model=folder,
         dtype="float32",
         device="cpu",
         quantization=quantization,
+        kv_cache_dtype=kv_cache_dtype,
         threads=threads,
         kv_cache_tokens=16 * ROW_TOKENS,
         block_size=BLOCK_TOKENS,

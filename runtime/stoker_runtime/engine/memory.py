@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from stoker_runtime.config import Config
 from stoker_runtime.errors import ConfigInvalid, OutOfMemory
-from stoker_runtime.model.spec import Dtype, ModelSpec
+from stoker_runtime.model.spec import CacheDtype, ModelSpec
 
 _MIB = 1 << 20
 _PROCESS_BYTES = 300 * _MIB
@@ -30,7 +30,11 @@ class MemoryPlan:
 
 
 def plan_memory(
-    spec: ModelSpec, config: Config, cache_dtype: Dtype, weight_bytes: int, available_bytes: int
+    spec: ModelSpec,
+    config: Config,
+    cache_dtype: CacheDtype,
+    weight_bytes: int,
+    available_bytes: int,
 ) -> MemoryPlan:
     """Size the cache and the longest sequence; raises `OutOfMemory` with all numbers in it."""
     if config.max_model_len > spec.max_position:

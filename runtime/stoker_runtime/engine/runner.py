@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from stoker_runtime.kernels.cache import KvCache
 from stoker_runtime.kernels.native import Library, Tiles, find_library
 from stoker_runtime.kernels.program import Program
 from stoker_runtime.model.attention import DecodeGroup, PaddedPlan, PrefillSpan, TiledPlan
@@ -87,7 +88,7 @@ class Runner:
 
     def clear(self, block_ids: Sequence[int]) -> None:
         """Forget what blocks hold: a NaN left there would spoil whoever gets them next."""
-        self.caches[:, :, self._tensor(block_ids)] = 0
+        self.caches.clear(self._tensor(block_ids))
 
     def _plan_tiles(self, chunks: Sequence[Chunk], library: Library) -> TiledPlan:
         """Every chunk in tiles of a few tokens, so that threads share a prompt's work."""
@@ -187,16 +188,23 @@ def _build_pages(
 
 def _allocate_caches(
     model: Decoder, num_blocks: int, block_size: int, dtype: torch.dtype
-) -> torch.Tensor:
-    """[num_layers, 2, num_blocks, block_size, num_kv_heads, head_dim], all zero.
+) -> KvCache:
+    """Of all layers, all zero; of int8 with scales.
 
-    Zero matters: masked places are multiplied by 0, and 0 · NaN is NaN. On a CPU an anonymous map
-    is zero without being touched, so an unused cache costs no memory and no time.
+    Zero matters: masked places are multiplied by 0, and 0 · NaN is NaN.
     """
     spec = model.spec
-    shape = (spec.num_layers, 2, num_blocks, block_size, spec.num_kv_heads, spec.head_dim)
-    if model.device.type != "cpu":
-        return torch.zeros(shape, dtype=dtype, device=model.device)
+    heads = (spec.num_layers, 2, num_blocks, block_size, spec.num_kv_heads)
+    data = _zeros((*heads, spec.head_dim), dtype, model.device)
+    scales = _zeros(heads, torch.float32, model.device) if dtype == torch.int8 else None
+    return KvCache(data, scales)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """On a CPU an anonymous map is zero without being touched, so that what is not used costs no
+    memory and no time."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
     num_bytes = math.prod(shape) * dtype.itemsize
     blob = mmap.mmap(-1, num_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return torch.frombuffer(blob, dtype=dtype).view(shape)

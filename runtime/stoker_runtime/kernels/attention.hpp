@@ -24,17 +24,19 @@ struct Tile {
 
 struct AttentionJob {
   const float* q;       // [num_tokens, num_heads, head_dim], rows q_stride apart
-  const float* keys;    // [num_blocks, block_size, num_kv_heads, head_dim]
-  const float* values;  // the same
+  const void* keys;     // [num_blocks, block_size, num_kv_heads, head_dim] float, or int8_t with scales
+  const void* values;   // the same
   float* out;           // [num_tokens, num_heads, head_dim]
   const Tile* tiles;
   const int32_t* tables;
   int64_t q_stride;
   int32_t num_tiles, block_size, num_heads, num_kv_heads, head_dim, window;
   float scale, softcap;  // no soft cap: 0
+  const float* key_scales;    // [num_blocks, block_size, num_kv_heads], or null
+  const float* value_scales;  // the same
 };
 
-alignas(64) thread_local float gathered[PANEL * MAX_HEAD_DIM];
+alignas(64) thread_local float gathered[PANEL * MAX_HEAD_DIM], one_head[MAX_HEAD_DIM];
 thread_local Scratch score_scratch, query_scratch;
 
 // Softmax over scores[0 … count), which lies in whole vectors; the rest of the last one becomes 0.
@@ -53,10 +55,24 @@ void normalise(float* scores, int count) {
   for (int i = 0; i < end; i += LANES) store(scores + i, load(scores + i) / sum);
 }
 
-// Where token `position` of key head `head` lies in the keys or values.
-inline const float* find(const AttentionJob& job, const float* cache, const int32_t* table, int position, int head) {
+// Where token `position` of key head `head` lies in the keys or values, counted in heads.
+inline long place(const AttentionJob& job, const int32_t* table, int position, int head) {
   const long slot = static_cast<long>(table[position / job.block_size]) * job.block_size + position % job.block_size;
-  return cache + (slot * job.num_kv_heads + head) * job.head_dim;
+  return slot * job.num_kv_heads + head;
+}
+
+// A head of the keys or values: where it lies, or in `room` if it had to be made of codes and their scale.
+inline const float* read(const AttentionJob& job, const void* cache, const float* scales, long at, float* room) {
+  if (scales == nullptr) return static_cast<const float*>(cache) + at * job.head_dim;
+  const int8_t* codes = static_cast<const int8_t*>(cache) + at * job.head_dim;
+  for (int d = 0; d < job.head_dim; ++d) room[d] = scales[at] * codes[d];
+  return room;
+}
+inline const float* read_key(const AttentionJob& job, const int32_t* table, int position, int head, float* room) {
+  return read(job, job.keys, job.key_scales, place(job, table, position, head), room);
+}
+inline const float* read_value(const AttentionJob& job, const int32_t* table, int position, int head, float* room) {
+  return read(job, job.values, job.value_scales, place(job, table, position, head), room);
 }
 
 // One tile's queries of the heads that share one key head.
@@ -88,7 +104,7 @@ struct Piece {
   void score_few(int top) const {
     const int dim = job.head_dim;
     for (int k = 0; k < count; ++k) {
-      const float* key = find(job, job.keys, table, first + k, head);
+      const float* key = read_key(job, table, first + k, head, one_head);
       Floats sums[ROWS] = {};
       for (int d = 0; d < dim; d += LANES)
         for (int r = 0; r < ROWS; ++r) sums[r] += load(queries + (top + r) * dim + d) * load(key + d);
@@ -106,7 +122,7 @@ struct Piece {
   void score_many() const {
     for (int at = 0; at < count; at += PANEL) {
       for (int k = 0; k < PANEL; ++k) {
-        const float* key = find(job, job.keys, table, first + std::min(at + k, count - 1), head);
+        const float* key = read_key(job, table, first + std::min(at + k, count - 1), head, one_head);
         for (int d = 0; d < job.head_dim; ++d) gathered[d * PANEL + k] = key[d];
       }
       for (int i = 0; i < num_queries; ++i) memset(scores + static_cast<long>(i) * width + at, 0, sizeof(float) * PANEL);
@@ -131,10 +147,13 @@ struct Piece {
   void sum_values() const {
     const int dim = job.head_dim;
     memset(queries, 0, sizeof(float) * num_queries * dim);  // the sums take their place
-    const long token = static_cast<long>(job.num_kv_heads) * dim;
+    const bool are_codes = job.value_scales != nullptr;
+    const long token = are_codes ? dim : static_cast<long>(job.num_kv_heads) * dim;
+    const int most = are_codes ? PANEL : job.block_size;
     for (int at = 0, num; at < count; at += num) {
-      num = std::min(job.block_size - (first + at) % job.block_size, count - at);
-      const float* values = find(job, job.values, table, first + at, head);
+      num = std::min({job.block_size - (first + at) % job.block_size, count - at, most});
+      const float* values = read_value(job, table, first + at, head, gathered);
+      for (int k = 1; are_codes && k < num; ++k) read_value(job, table, first + at + k, head, gathered + k * dim);
       for (int d = 0; d < dim; d += PANEL)
         multiply(scores + at, width, num_queries, values + d, num, queries + d, token, dim);
     }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from stoker_runtime.kernels.cache import KvCache
 from stoker_runtime.kernels.panels import PANEL, find_functions
 from stoker_runtime.kernels.reference import Scoring
 
@@ -44,6 +45,8 @@ class _AttentionJob(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("num_kv_heads", "head_dim", "window")),
         ("scale", ctypes.c_float),
         ("softcap", ctypes.c_float),
+        ("key_scales", ctypes.c_void_p),
+        ("value_scales", ctypes.c_void_p),
     )
 
 
@@ -62,10 +65,10 @@ class Library:
     functions: ctypes.CDLL
 
     @staticmethod
-    def attends(cache: torch.Tensor) -> bool:
+    def attends(cache: KvCache) -> bool:
         """Whether `attend` can do this cache; its last dimension is that of a head."""
-        dim = cache.shape[-1]
-        fits = cache.dtype == torch.float32 and cache.device.type == "cpu"
+        dim = cache.data.shape[-1]
+        fits = cache.dtype == torch.float32 and cache.data.device.type == "cpu"
         return fits and dim % PANEL == 0 and dim <= _MAX_HEAD_DIM
 
     def start_threads(self, num_threads: int) -> None:
@@ -90,25 +93,27 @@ class Library:
         return out
 
     def attend(
-        self, q: torch.Tensor, cache: torch.Tensor, tiles: Tiles, scoring: Scoring
+        self, q: torch.Tensor, cache: KvCache, tiles: Tiles, scoring: Scoring
     ) -> torch.Tensor:  # [num_tokens, num_heads, head_dim]
         """Attention of the tiles' tokens to all tokens up to themselves, in float32.
 
-        q: [num_tokens, num_heads, head_dim], rows may lie apart; cache: [2, num_blocks, block_size,
-        num_kv_heads, head_dim], float32, with the tiles' own keys and values.
+        q: [num_tokens, num_heads, head_dim], rows may lie apart; cache: one layer's, of float32 or
+        codes, with the tiles' own keys and values.
         """
         out = torch.empty(q.shape)
-        pointers = (q, cache[0], cache[1], out, tiles.tiles, tiles.tables)
+        scales = () if cache.scales is None else cache.scales
+        pointers = (q, *cache.data, out, tiles.tiles, tiles.tables)
         job = _AttentionJob(
             *(tensor.data_ptr() for tensor in pointers),
             q.stride(0),
             len(tiles.tiles),
-            cache.shape[2],
+            cache.block_size,
             q.shape[1],
-            *cache.shape[3:],
+            *cache.data.shape[3:],
             scoring.window,
             scoring.scale,
             scoring.softcap or 0.0,
+            *(half.data_ptr() for half in scales),
         )
         self.functions.stoker_attend(ctypes.byref(job))
         return out

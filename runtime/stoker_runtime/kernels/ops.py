@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 
 from stoker_runtime.kernels import reference
+from stoker_runtime.kernels.cache import KvCache
 from stoker_runtime.kernels.reference import Angles, Heads, RmsNorm, Scoring
 
 
@@ -41,14 +42,13 @@ class Ops(Protocol):
         qkv: torch.Tensor,
         heads: Heads,
         angles: Angles | None,
-        cache: torch.Tensor,
+        cache: KvCache,
         slots: torch.Tensor,
     ) -> torch.Tensor:  # [num_tokens, num_heads, head_dim] in the dtype of qkv
         """Normalise and turn queries and keys, put keys and values into the cache: the queries.
 
         qkv: [num_tokens, (num_heads + 2 · num_kv_heads) · head_dim]; angles: None where nothing is
-        turned; cache: [2, num_blocks, block_size, num_kv_heads, head_dim], one layer's; slots:
-        [num_tokens] int64, block · block_size + offset.
+        turned; cache: one layer's; slots: [num_tokens] int64, block · block_size + offset.
         """
         ...
 
@@ -70,11 +70,11 @@ class AttentionPlan(Protocol):
         ...
 
     def attend(
-        self, q: torch.Tensor, cache: torch.Tensor, scoring: Scoring
+        self, q: torch.Tensor, cache: KvCache, scoring: Scoring
     ) -> torch.Tensor:  # [num_tokens, num_heads, head_dim] in the dtype of q
         """Each token's attention to its sequence's tokens up to itself, which are in the cache.
 
-        q: [num_tokens, num_heads, head_dim]; cache: see `Ops.turn_and_store`.
+        q: [num_tokens, num_heads, head_dim]; cache: one layer's.
         """
         ...
 

@@ -16,7 +16,8 @@ struct Layer {
   const Weight *qkv, *out, *gate_up, *down;
   const float* head_norm;  // [num_heads + num_kv_heads, head_dim]; null: none
   const float *attn_out_norm, *mlp_norm, *mlp_out_norm, *next_norm;  // [hidden]; those of outputs may be null
-  float *keys, *values;  // the layer's cache: [num_blocks, block_size, num_kv_heads, head_dim]
+  void *keys, *values;  // the layer's cache: [num_blocks, block_size, num_kv_heads, head_dim], see `AttentionJob`
+  float *key_scales, *value_scales;
   int32_t rope, window;  // rope: which of the step's angles; -1: none
 };
 
@@ -82,6 +83,30 @@ void turn_head(float* x, const float* cos, const float* sin, int half) {
   }
 }
 
+// A head in 8 bits: its codes, and their scale, which is NaN if anything in it is not finite.
+float round_head(const float* x, int dim, int8_t* codes) {
+  float most = 0.0f, nothing = 0.0f;
+  for (int d = 0; d < dim; ++d) {
+    most = std::max(most, fabsf(x[d]));
+    nothing += x[d] * 0.0f;
+  }
+  const float scale = most / 127 + nothing, divisor = std::max(scale, 1e-30f);
+  for (int d = 0; d < dim; ++d) codes[d] = scale == scale ? static_cast<int8_t>(lrintf(x[d] / divisor)) : 0;
+  return scale;
+}
+
+// Keys or values of one token, as they are or in codes.
+void store_heads(const float* heads, const Program& p, long slot, void* cache, float* scales) {
+  const long width = static_cast<long>(p.num_kv_heads) * p.head_dim;
+  if (scales == nullptr) {
+    memcpy(static_cast<float*>(cache) + slot * width, heads, sizeof(float) * width);
+    return;
+  }
+  int8_t* codes = static_cast<int8_t*>(cache) + slot * width;
+  for (int head = 0; head < p.num_kv_heads; ++head, heads += p.head_dim, codes += p.head_dim)
+    scales[slot * p.num_kv_heads + head] = round_head(heads, p.head_dim, codes);
+}
+
 void turn_row(const Between& b, long row) {
   const Program& p = b.program;
   const Layer& layer = *b.layer;
@@ -96,9 +121,9 @@ void turn_row(const Between& b, long row) {
       turn_head(x, angles[0] + row * half, angles[1] + row * half, half);
     }
   }
-  const long width = static_cast<long>(p.num_kv_heads) * dim, at = b.step.slots[row] * width;
-  memcpy(layer.keys + at, heads + p.num_heads * dim, sizeof(float) * width);
-  memcpy(layer.values + at, heads + turned * dim, sizeof(float) * width);
+  const long slot = b.step.slots[row];
+  store_heads(heads + p.num_heads * dim, p, slot, layer.keys, layer.key_scales);
+  store_heads(heads + turned * dim, p, slot, layer.values, layer.value_scales);
 }
 
 void turn_rows(void* data, int item) {
@@ -127,7 +152,8 @@ void run_layer(const Layer& layer, Between& b) {
   run_rows(turn_rows, b);
   AttentionJob job{b.heads, layer.keys, layer.values, b.attended, s.tiles, s.tables,
                    static_cast<int64_t>(p.num_heads + 2 * p.num_kv_heads) * p.head_dim, s.num_tiles, p.block_size,
-                   p.num_heads, p.num_kv_heads, p.head_dim, layer.window, p.scale, p.softcap};
+                   p.num_heads, p.num_kv_heads, p.head_dim, layer.window, p.scale, p.softcap,
+                   layer.key_scales, layer.value_scales};
   run_parallel(attend_piece, &job, s.num_tiles * p.num_kv_heads);
   add_product(*layer.out, b.attended, layer.attn_out_norm, layer.mlp_norm, b);
   run_product(*layer.gate_up, s.normed, b.gated, s.num_tokens, p.is_gelu ? GELU : SILU);

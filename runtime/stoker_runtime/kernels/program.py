@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from stoker_runtime.kernels.cache import KvCache
 from stoker_runtime.kernels.native import Library, Tiles
 from stoker_runtime.kernels.packed import PackedLinear
 from stoker_runtime.kernels.reference import Angles
@@ -24,6 +25,7 @@ class _Layer(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("qkv", "out", "gate_up", "down", "head_norm")),
         *((name, ctypes.c_void_p) for name in ("attn_out_norm", "mlp_norm", "mlp_out_norm")),
         *((name, ctypes.c_void_p) for name in ("next_norm", "keys", "values")),
+        *((name, ctypes.c_void_p) for name in ("key_scales", "value_scales")),
         ("rope", ctypes.c_int32),
         ("window", ctypes.c_int32),
     )
@@ -81,7 +83,7 @@ class ProgramLayer:
     mlp_norm: torch.Tensor
     mlp_out_norm: torch.Tensor | None
     next_norm: torch.Tensor
-    cache: torch.Tensor  # [2, num_blocks, block_size, num_kv_heads, head_dim]
+    cache: KvCache
     rope: int | None
     """Which of a step's angles."""
     window: int
@@ -105,7 +107,7 @@ class Program:
             first_norm.data_ptr(),
             len(layers),
             *(shape.hidden, shape.inter, shape.num_heads, shape.num_kv_heads, shape.head_dim),
-            layers[0].cache.shape[2],
+            layers[0].cache.block_size,
             *(shape.is_gelu, shape.eps, shape.scale, shape.softcap),
         )
 
@@ -139,7 +141,11 @@ def _describe(layer: ProgramLayer) -> _Layer:
     return _Layer(
         *(weight(one) for one in (layer.qkv, layer.out, layer.gate_up, layer.down)),
         *(pointer(one) for one in (layer.head_norm, layer.attn_out_norm, layer.mlp_norm)),
-        *(pointer(one) for one in (layer.mlp_out_norm, layer.next_norm, *layer.cache)),
+        *(pointer(one) for one in (layer.mlp_out_norm, layer.next_norm, *layer.cache.data)),
+        *(
+            pointer(one)
+            for one in ((None, None) if layer.cache.scales is None else layer.cache.scales)
+        ),
         -1 if layer.rope is None else layer.rope,
         layer.window,
     )

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from stoker_runtime.kernels.cache import KvCache, round_heads
+
 takes_pages = False
 """See `ops.Ops`."""
 Angles = tuple[torch.Tensor, torch.Tensor]
@@ -71,7 +73,7 @@ def turn_and_store(
     qkv: torch.Tensor,
     heads: Heads,
     angles: Angles | None,
-    cache: torch.Tensor,
+    cache: KvCache,
     slots: torch.Tensor,
 ) -> torch.Tensor:  # [num_tokens, num_heads, head_dim]
     """Normalise and turn queries and keys, put keys and values into the cache: the queries."""
@@ -83,7 +85,7 @@ def turn_and_store(
     if angles is not None:
         turned = rotate(turned, *angles)
     k, v = turned[:, heads.num_heads :], all_heads[:, num_turned:]
-    write_kv(cache, k.to(cache.dtype), v.to(cache.dtype), slots)
+    write_kv(cache, k, v, slots)
     return turned[:, : heads.num_heads]
 
 
@@ -111,24 +113,31 @@ def gelu_and_multiply(gate_up: torch.Tensor) -> torch.Tensor:  # [num_tokens, in
     return F.gelu(gate, approximate="tanh") * up
 
 
-def write_kv(cache: torch.Tensor, k: torch.Tensor, v: torch.Tensor, slots: torch.Tensor) -> None:
+def write_kv(cache: KvCache, k: torch.Tensor, v: torch.Tensor, slots: torch.Tensor) -> None:
     """Store keys and values of new tokens: token i goes to slot `slots[i]`.
 
-    cache: [2, num_blocks, block_size, num_kv_heads, head_dim]; k, v: [num_tokens, num_kv_heads,
-    head_dim]; slots: [num_tokens], block · block_size + offset.
+    k, v: [num_tokens, num_kv_heads, head_dim]; slots: [num_tokens], block · block_size + offset.
     """
-    flat = cache.view(2, -1, *cache.shape[3:])
-    flat[0].index_copy_(0, slots, k)
-    flat[1].index_copy_(0, slots, v)
+    for index, x in enumerate((k, v)):
+        data = cache.data[index].flatten(0, 1)
+        if cache.scales is None:
+            data.index_copy_(0, slots, x.to(data.dtype))
+        else:
+            codes, scales = round_heads(x)
+            data.index_copy_(0, slots, codes)
+            cache.scales[index].flatten(0, 1).index_copy_(0, slots, scales)
 
 
 def read_kv(
-    cache: torch.Tensor, block_ids: torch.Tensor, num_seqs: int
+    cache: KvCache, block_ids: torch.Tensor, num_seqs: int
 ) -> tuple[torch.Tensor, torch.Tensor]:  # each [num_seqs, blocks · block_size, kv_heads, head_dim]
     """Copies of keys and values in token order; block_ids: [num_seqs · blocks], flat."""
-    shape = (num_seqs, -1, *cache.shape[3:])
-    k = cache[0].index_select(0, block_ids).view(shape)
-    return k, cache[1].index_select(0, block_ids).view(shape)
+    shape = (num_seqs, -1, *cache.data.shape[3:])
+    k, v = (half.index_select(0, block_ids).view(shape) for half in cache.data)
+    if cache.scales is None:
+        return k, v
+    scales = (half.index_select(0, block_ids).view(*k.shape[:3], 1) for half in cache.scales)
+    return k * next(scales), v * next(scales)
 
 
 def attend_decodes(

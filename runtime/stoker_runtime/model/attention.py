@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from stoker_runtime.kernels import reference
+from stoker_runtime.kernels.cache import KvCache
 from stoker_runtime.kernels.native import Library, Tiles
 from stoker_runtime.kernels.reference import Scoring
 
@@ -63,7 +64,7 @@ class PaddedPlan:
     prefills: tuple[PrefillSpan, ...] = ()
 
     def attend(
-        self, q: torch.Tensor, cache: torch.Tensor, scoring: Scoring
+        self, q: torch.Tensor, cache: KvCache, scoring: Scoring
     ) -> torch.Tensor:  # [num_tokens, num_heads, head_dim]
         """See `AttentionPlan`; computed in the cache's dtype."""
         dtype, q = q.dtype, q.to(cache.dtype)
@@ -90,7 +91,7 @@ class TiledPlan:
     tiles: Tiles
 
     def attend(
-        self, q: torch.Tensor, cache: torch.Tensor, scoring: Scoring
+        self, q: torch.Tensor, cache: KvCache, scoring: Scoring
     ) -> torch.Tensor:  # [num_tokens, num_heads, head_dim]
         """See `AttentionPlan`; computed in float32."""
         wide = q.to(cache.dtype)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from stoker_runtime.kernels import reference
+from stoker_runtime.kernels.cache import KvCache
 from stoker_runtime.kernels.embedding import Embedding
 from stoker_runtime.kernels.linear import Linear
 from stoker_runtime.kernels.ops import AttentionPlan, Ops
@@ -45,7 +46,7 @@ class DecoderLayer:
         x: torch.Tensor,
         normed: torch.Tensor,
         angles: tuple[Angles, ...],
-        cache: torch.Tensor,
+        cache: KvCache,
         plan: AttentionPlan,
     ) -> torch.Tensor:  # [num_tokens, hidden]
         """Change x, [num_tokens, hidden], in place and return it normalised for the next layer.
@@ -86,17 +87,16 @@ class Decoder:
         self,
         token_ids: torch.Tensor,
         positions: torch.Tensor,
-        caches: torch.Tensor,
+        caches: KvCache,
         plan: AttentionPlan,
     ) -> torch.Tensor:  # [num_tokens, hidden]
         """Run all layers; what comes out is normalised.
 
-        token_ids, positions: [num_tokens]; caches: [num_layers, 2, num_blocks, block_size,
-        num_kv_heads, head_dim].
+        token_ids, positions: [num_tokens]; caches: of all layers.
         """
         x, angles = self.embed_tokens(token_ids), self.angles(positions)
         normed = self.ops.normalise(x, self.first_norm)
-        for layer, cache in zip(self.layers, caches.unbind(0), strict=True):
+        for layer, cache in zip(self.layers, caches.layers(), strict=True):
             normed = layer(x, normed, angles, cache, plan)
         return normed
 

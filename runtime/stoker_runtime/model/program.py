@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from stoker_runtime.kernels.cache import KvCache
 from stoker_runtime.kernels.native import Library
 from stoker_runtime.kernels.packed import PackedLinear
 from stoker_runtime.kernels.panels import PANEL
@@ -17,12 +18,12 @@ from stoker_runtime.model.decoder import Decoder, DecoderLayer
 from stoker_runtime.model.layers import Mlp
 
 
-def make_program(model: Decoder, caches: torch.Tensor, library: Library) -> Program | None:
-    """A program over these caches, [num_layers, 2, blocks, size, heads, head size], or None."""
+def make_program(model: Decoder, caches: KvCache, library: Library) -> Program | None:
+    """A program over the caches of all layers, or None."""
     spec = model.spec
     layers = [
         made
-        for layer, cache in zip(model.layers, caches.unbind(0), strict=True)
+        for layer, cache in zip(model.layers, caches.layers(), strict=True)
         if (made := _make_layer(layer, cache)) is not None
     ]
     is_wide = model.dtype == model.first_norm.weight.dtype == torch.float32
@@ -42,7 +43,7 @@ def make_program(model: Decoder, caches: torch.Tensor, library: Library) -> Prog
     return Program(library, shape, model.first_norm.weight, layers)
 
 
-def _make_layer(layer: DecoderLayer, cache: torch.Tensor) -> ProgramLayer | None:
+def _make_layer(layer: DecoderLayer, cache: KvCache) -> ProgramLayer | None:
     if not isinstance(layer.mlp, Mlp):
         return None
     products = (layer.qkv, layer.out, layer.mlp.gate_up, layer.mlp.down)

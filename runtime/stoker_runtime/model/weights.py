@@ -32,6 +32,7 @@ TORCH_DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+CACHE_DTYPES = {**TORCH_DTYPES, "int8": torch.int8}
 _STORED_DTYPES = {
     "F32": torch.float32,
     "BF16": torch.bfloat16,

@@ -23,6 +23,13 @@ def test_weights_may_be_rounded_on_cpus(quantization: str) -> None:
     assert derive_problem(make_llm(model=model), CLAIMS) is None
 
 
+@pytest.mark.parametrize("dtype", ["Auto", "Int8"])
+def test_keys_and_values_may_be_rounded_anywhere(dtype: str) -> None:
+    engine = {"kvCacheDtype": dtype}
+    assert derive_problem(make_llm(engine=engine), CLAIMS) is None
+    assert derive_problem(make_llm(engine=engine, resources={"gpus": 1}), CLAIMS) is None
+
+
 @pytest.mark.parametrize(
     ("spec", "reason", "words"),
     [
@@ -43,7 +50,11 @@ def test_weights_may_be_rounded_on_cpus(quantization: str) -> None:
             "FieldUnsupported",
             ["spec.model.quantization Int4 on GPUs", "Auto or None"],
         ),
-        ({"engine": {"kvCacheDtype": "FP8"}}, "FieldUnsupported", ["engine.kvCacheDtype FP8"]),
+        (
+            {"engine": {"kvCacheDtype": "FP8"}},
+            "FieldUnsupported",
+            ["engine.kvCacheDtype FP8", "use Auto or Int8"],
+        ),
         ({"resources": {"gpus": 4}}, "FieldUnsupported", ["spec.resources.gpus 4", "0 or 1"]),
     ],
 )

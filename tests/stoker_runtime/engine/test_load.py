@@ -37,9 +37,13 @@ def answers(engine: Engine, requests: list[Generate]) -> dict[str, list[int]]:
     [{}, {"max_batched_tokens": 9, "max_num_seqs": 4}, {"kv_cache_tokens": 224, "block_size": 4}],
     ids=["roomy", "small-chunks", "preempted"],
 )
-def test_cached_beginnings_never_change_an_answer(folder: Path, settings: dict[str, int]) -> None:
-    expected = answers(make_engine(folder, prefix_caching=0), make_talks(6))
-    engine = make_engine(folder, **settings)
+@pytest.mark.parametrize("kv_cache_dtype", ["auto", "int8"])
+def test_cached_beginnings_never_change_an_answer(
+    folder: Path, settings: dict[str, int], kv_cache_dtype: str
+) -> None:
+    plain = make_engine(folder, prefix_caching=0, kv_cache_dtype=kv_cache_dtype)
+    expected = answers(plain, make_talks(6))
+    engine = make_engine(folder, kv_cache_dtype=kv_cache_dtype, **settings)
     assert answers(engine, make_talks(6)) == expected
     assert answers(engine, make_talks(6)[::-1]) == expected
     assert engine.stats.prefix_hits > 6 * 64
@@ -110,10 +114,10 @@ def test_blocks_of_a_failed_sequence_spoil_nobody(folder: Path) -> None:
     engine.submit(Generate("bad", [9] * 40, GREEDY))
     engine.step()
     table = engine._scheduler.pool.table("bad")
-    engine._runner.caches[:, :, list(table)] = float("nan")
+    engine._runner.caches.data[:, :, list(table)] = float("nan")
     (output,) = engine.step()
     assert (output.finish_reason, output.error_code) == ("error", "internal")
-    assert not engine._runner.caches.isnan().any()
+    assert not engine._runner.caches.data.isnan().any()
     assert answers(engine, make_talks(1)) == expected
 
 

@@ -44,6 +44,16 @@ def test_plenty_of_memory_holds_every_slot_at_full_length() -> None:
     assert plan(16 * GIB) == MemoryPlan(num_blocks=32 * 2048 // 16, max_model_len=2048)
 
 
+def test_codes_hold_nearly_four_times_the_tokens_of_float32() -> None:
+    config = Config(model=Path("m"))
+    tokens = [
+        plan_memory(SPEC, config, dtype, 269 << 20, int(1.1 * GIB)).num_blocks
+        for dtype in ("float32", "int8")
+    ]
+    assert 3.7 < tokens[1] / tokens[0] < 4
+    assert SPEC.kv_bytes_per_token("int8") == 12240
+
+
 def test_less_memory_makes_a_smaller_cache() -> None:
     planned = plan(int(1.1 * GIB))
     tokens = planned.num_blocks * 16

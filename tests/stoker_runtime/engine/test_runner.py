@@ -57,14 +57,14 @@ def test_blocks_given_in_advance_are_not_read(runner: Runner) -> None:
 def test_garbage_beyond_a_sequence_does_not_matter(runner: Runner) -> None:
     prompt = Chunk("a", 0, (5, 6, 7), (3, 4), samples=True)
     clean = [runner.run([prompt]), runner.run([decode("a", 3, (3, 4))])]
-    runner.caches.fill_(100.0)
+    runner.caches.data.fill_(100.0)
     again = [runner.run([prompt]), runner.run([decode("a", 3, (3, 4))])]
     assert all(torch.equal(one, two) for one, two in zip(clean, again, strict=True))
 
 
 def test_the_cache_starts_as_zeros(runner: Runner) -> None:
-    assert runner.caches.shape == (2, 2, 64, 4, 2, 16)
-    assert not runner.caches.any()
+    assert runner.caches.data.shape == (2, 2, 64, 4, 2, 16)
+    assert not runner.caches.data.any()
 
 
 def test_any_rows_can_be_scored(runner: Runner) -> None:
@@ -75,7 +75,7 @@ def test_any_rows_can_be_scored(runner: Runner) -> None:
 
 
 def test_cleared_blocks_are_zero_again(runner: Runner) -> None:
-    runner.caches.fill_(float("nan"))
+    runner.caches.data.fill_(float("nan"))
     runner.clear([3, 5])
-    assert not runner.caches[:, :, [3, 5]].any()
-    assert runner.caches[:, :, [2, 4]].isnan().all()
+    assert not runner.caches.data[:, :, [3, 5]].any()
+    assert runner.caches.data[:, :, [2, 4]].isnan().all()

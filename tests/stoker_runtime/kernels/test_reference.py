@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from stoker_runtime.kernels import reference
+from stoker_runtime.kernels.cache import KvCache
 from stoker_runtime.kernels.reference import Heads, RmsNorm, Scoring
 
 SCORINGS = [Scoring(8**-0.5), Scoring(0.7), Scoring(0.7, softcap=1.5)]
@@ -84,7 +85,7 @@ def test_heads_are_normalised_then_turned_and_all_but_queries_stored(
         k = reference.normalise(k, RmsNorm(norm.weight[4:], 1e-5))
     if angles:
         q, k = reference.rotate(q, *angles), reference.rotate(k, *angles)
-    made = reference.turn_and_store(qkv, Heads(4, 2, norm), angles, cache, slots)
+    made = reference.turn_and_store(qkv, Heads(4, 2, norm), angles, KvCache(cache), slots)
     torch.testing.assert_close(made, q)
     torch.testing.assert_close(cache[0].view(12, 2, 6)[slots], k)
     torch.testing.assert_close(cache[1].view(12, 2, 6)[slots], v)
@@ -118,16 +119,19 @@ def test_silu_and_multiply() -> None:
     torch.testing.assert_close(reference.silu_and_multiply(x), expected)
 
 
-def test_kv_comes_back_in_token_order() -> None:
-    cache = torch.zeros(2, 5, 4, 2, 3)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8], ids=str)
+def test_kv_comes_back_in_token_order(dtype: torch.dtype) -> None:
+    scales = torch.zeros(2, 5, 4, 2) if dtype == torch.int8 else None
+    cache = KvCache(torch.zeros(2, 5, 4, 2, 3, dtype=dtype), scales)
     k, v = random(7, 2, 3), random(7, 2, 3, seed=1)
     blocks = [4, 1]
     slots = torch.tensor([blocks[i // 4] * 4 + i % 4 for i in range(7)])
     reference.write_kv(cache, k, v, slots)
     keys, values = reference.read_kv(cache, torch.tensor(blocks), 1)
-    assert torch.equal(keys[0, :7], k)
-    assert torch.equal(values[0, :7], v)
-    assert not cache[:, [0, 2, 3]].any()
+    atol = {torch.float32: 0.0, torch.bfloat16: 0.02, torch.int8: float(k.abs().max()) / 250}[dtype]
+    torch.testing.assert_close(keys[0, :7].float(), k, atol=atol, rtol=0)
+    torch.testing.assert_close(values[0, :7].float(), v, atol=2 * atol, rtol=0)
+    assert not cache.data[:, [0, 2, 3]].any()
 
 
 @pytest.mark.parametrize("scoring", SCORINGS, ids=["plain", "scaled", "capped"])

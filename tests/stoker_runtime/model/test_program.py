@@ -34,15 +34,21 @@ STEPS = (
 )
 
 
-def make_runner(folder: Path, **settings: object) -> Runner:
-    return Runner(make_model(folder, **settings), num_blocks=48, block_size=4)
+def make_runner(folder: Path, kv: torch.dtype = torch.float32, **settings: object) -> Runner:
+    return Runner(make_model(folder, **settings), 48, 4, kv)
 
 
 def make_twin(runner: Runner) -> Runner:
     """The same model with a cache of its own, whose layers run one by one."""
-    twin = Runner(runner.model, num_blocks=48, block_size=4)
+    twin = Runner(runner.model, 48, 4, runner.caches.data.dtype)
     twin.__dict__["_program"] = None
     return twin
+
+
+def read_all(runner: Runner) -> torch.Tensor:
+    """Keys and values of all layers as numbers."""
+    data, scales = runner.caches.data, runner.caches.scales
+    return data.clone() if scales is None else data * scales[..., None]
 
 
 def assert_equal(runner: Runner, tolerance: float = 2e-5) -> None:
@@ -51,7 +57,8 @@ def assert_equal(runner: Runner, tolerance: float = 2e-5) -> None:
     for step in STEPS:
         made, expected = runner.compute(step), twin.compute(step)
         torch.testing.assert_close(made, expected, atol=tolerance, rtol=tolerance)
-        torch.testing.assert_close(runner.caches, twin.caches, atol=tolerance, rtol=tolerance)
+        caches = [read_all(one) for one in (runner, twin)]
+        torch.testing.assert_close(*caches, atol=tolerance, rtol=tolerance)
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name not in OTHERS])
@@ -64,6 +71,26 @@ def test_a_program_equals_its_layers(tmp_path: Path, family: str) -> None:
 def test_experts_keep_their_layers(tmp_path: Path, family: str) -> None:
     write_family(tmp_path, family, hidden_size=64, head_dim=16)
     assert make_runner(tmp_path)._program is None
+
+
+@pytest.mark.parametrize("family", ["llama2", "gemma2", "qwen3"])
+def test_keys_and_values_are_rounded_in_programs_too(tmp_path: Path, family: str) -> None:
+    write_family(tmp_path, family, hidden_size=64, head_dim=16)
+    assert_equal(
+        make_runner(tmp_path, torch.int8), 2e-2
+    )  # where sums differ in the last bit, a code may be the next one
+    rounded, plain = (make_runner(tmp_path, kind) for kind in (torch.int8, torch.float32))
+    made = [(one.compute(STEPS[0]), read_all(one))[1] for one in (rounded, plain)]
+    assert 0 < (made[0] - made[1]).abs().max() < 0.1 * made[1].abs().max()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_program_hides_nothing_that_is_not_finite(tmp_path: Path, bad: float) -> None:
+    runner = make_runner(write_checkpoint(tmp_path, WIDE), torch.int8)
+    runner.model.embed.held[:, 7, 0] = torch.tensor(bad).view(torch.int32)  # token 0
+    made = runner.compute([Chunk("a", 0, (0, 5), (0,), samples=True)])
+    assert not made[0].isfinite().any()
+    assert not read_all(runner)[:, :, :1].isfinite().all()
 
 
 @pytest.mark.parametrize("quantization", ["int8", "int4"])

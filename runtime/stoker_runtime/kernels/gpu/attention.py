@@ -13,9 +13,10 @@ from itertools import product
 
 import torch
 
+from stoker_runtime.kernels.cache import KvCache
 from stoker_runtime.kernels.gpu.launch import ELEMENT_TYPES, launch
 from stoker_runtime.kernels.gpu.registry import FLOATS, Arch, Kernel, Specialisation
-from stoker_runtime.kernels.gpu.rounded import Cache, split
+from stoker_runtime.kernels.gpu.rounded import split
 from stoker_runtime.kernels.reference import Scoring
 
 MAX_GROUP = 64
@@ -95,7 +96,7 @@ class PagedPlan:
     decodes: Tiles
 
     def attend(
-        self, q: torch.Tensor, cache: Cache, scoring: Scoring
+        self, q: torch.Tensor, cache: KvCache, scoring: Scoring
     ) -> torch.Tensor:  # [num_tokens, num_heads, head_dim]
         """See `ops.AttentionPlan`; sums are float32."""
         out, (stored, scales) = torch.empty_like(q), split(cache)

@@ -11,9 +11,10 @@ from itertools import product
 
 import torch
 
+from stoker_runtime.kernels.cache import KvCache
 from stoker_runtime.kernels.gpu.launch import ELEMENT_TYPES, launch
 from stoker_runtime.kernels.gpu.registry import FLOATS, Arch, Kernel, Specialisation
-from stoker_runtime.kernels.gpu.rounded import Cache, split
+from stoker_runtime.kernels.gpu.rounded import split
 from stoker_runtime.kernels.reference import Angles, Heads
 
 MAX_HEAD_DIM = 256
@@ -42,7 +43,7 @@ def turn_and_store(
     qkv: torch.Tensor,
     heads: Heads,
     angles: Angles | None,
-    cache: Cache,
+    cache: KvCache,
     slots: torch.Tensor,
 ) -> torch.Tensor:  # [num_tokens, num_heads, head_dim]
     """See `ops.Ops`, but slots are int32, and tokens whose slot is -1 are not stored."""

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
+from stoker_runtime.kernels.cache import KvCache
 from stoker_runtime.kernels.gpu import attention
 from stoker_runtime.kernels.gpu.attention import PagedPlan, Tiles
-from stoker_runtime.kernels.gpu.rounded import RoundedCache
 from stoker_runtime.kernels.reference import Scoring
 from support.gpu import DEVICE, assert_close
 
@@ -85,7 +85,7 @@ def test_every_size_of_head_equals_the_textbook(
     spans: tuple[Span, ...], heads: tuple[int, int, int]
 ) -> None:
     case, scoring = Case(spans, heads), Scoring(0.2)
-    made = case.plan(are_decodes=spans is DECODES).attend(case.q, case.cache, scoring)
+    made = case.plan(are_decodes=spans is DECODES).attend(case.q, KvCache(case.cache), scoring)
     assert_close(made, case.expect(scoring))
 
 
@@ -100,7 +100,7 @@ def test_windows_and_soft_caps_equal_the_textbook(
     scoring: Scoring, spans: tuple[Span, ...], block_size: int
 ) -> None:
     case = Case(spans, (3, 1, 128), block_size)
-    made = case.plan(are_decodes=spans is DECODES).attend(case.q, case.cache, scoring)
+    made = case.plan(are_decodes=spans is DECODES).attend(case.q, KvCache(case.cache), scoring)
     assert_close(made, case.expect(scoring))
 
 
@@ -108,7 +108,7 @@ def test_windows_and_soft_caps_equal_the_textbook(
 @pytest.mark.parametrize("spans", [PROMPTS, DECODES], ids=["prompts", "decodes"])
 def test_short_floats_are_summed_in_float32(spans: tuple[Span, ...], dtype: torch.dtype) -> None:
     case, scoring = Case(spans, (4, 2, 128), dtype=dtype), Scoring(0.09)
-    made = case.plan(are_decodes=spans is DECODES).attend(case.q, case.cache, scoring)
+    made = case.plan(are_decodes=spans is DECODES).attend(case.q, KvCache(case.cache), scoring)
     assert_close(made, case.expect(scoring))
 
 
@@ -120,7 +120,7 @@ def test_shares_of_the_keys_add_up(
     case = Case(((600, 601), (64, 65), (0, 1)), (3, 1, 128))
     monkeypatch.setattr(attention, "_SMALLEST_SHARE", 256 // num_shares)
     monkeypatch.setattr(attention, "_SHARES", (num_shares, 1))
-    made = case.plan(are_decodes=True).attend(case.q, case.cache, scoring)
+    made = case.plan(are_decodes=True).attend(case.q, KvCache(case.cache), scoring)
     assert_close(made, case.expect(scoring))
 
 
@@ -130,6 +130,6 @@ def test_a_rounded_cache_is_read_as_what_it_stands_for(spans: tuple[Span, ...]) 
     scales = case.cache.abs().amax(-1) / 127
     codes = (case.cache / scales[..., None]).round()
     case.cache = codes * scales[..., None]
-    rounded = RoundedCache(codes.to(torch.int8), scales)
+    rounded = KvCache(codes.to(torch.int8), scales)
     made = case.plan(are_decodes=spans is DECODES).attend(case.q, rounded, scoring)
     assert_close(made, case.expect(scoring))

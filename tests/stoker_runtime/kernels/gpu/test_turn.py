@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stoker_runtime.kernels import reference
-from stoker_runtime.kernels.gpu.rounded import RoundedCache
+from stoker_runtime.kernels.cache import KvCache
 from stoker_runtime.kernels.gpu.turn import turn_and_store
 from stoker_runtime.kernels.reference import Angles, Heads, RmsNorm
 from support.gpu import DEVICE, assert_close
@@ -51,8 +51,8 @@ def test_queries_and_cache_equal_torchs(
     qkv, slots = make_qkv(heads, dim, dtype), torch.tensor(SLOTS, device=DEVICE)
     angles = make_angles(half, dtype) if half else None
     made, expected = make_cache(heads, dim, dtype), make_cache(heads, dim, dtype)
-    q = turn_and_store(qkv, heads, angles, made, slots.int())
-    assert_close(q, reference.turn_and_store(qkv, heads, angles, expected, slots))
+    q = turn_and_store(qkv, heads, angles, KvCache(made), slots.int())
+    assert_close(q, reference.turn_and_store(qkv, heads, angles, KvCache(expected), slots))
     assert_close(made, expected)
 
 
@@ -60,7 +60,7 @@ def test_tokens_without_a_slot_are_not_stored() -> None:
     heads = Heads(2, 1)
     cache = make_cache(heads, 64, torch.float32)
     slots = torch.tensor([-1, 5, -1, 6, -1], dtype=torch.int32, device=DEVICE)
-    turn_and_store(make_qkv(heads, 64, torch.float32), heads, None, cache, slots)
+    turn_and_store(make_qkv(heads, 64, torch.float32), heads, None, KvCache(cache), slots)
     written = cache.view(2, 64, -1).abs().sum(-1).nonzero()
     assert written.tolist() == [[0, 5], [0, 6], [1, 5], [1, 6]]
 
@@ -71,8 +71,8 @@ def test_eight_bits_are_rounded_by_the_largest_of_each_head() -> None:
     exact, codes = make_cache(heads, dim, torch.float32), make_cache(heads, dim, torch.int8)
     scales = torch.zeros(codes.shape[:-1], device=DEVICE)
     angles = make_angles(40, torch.float32)
-    turn_and_store(qkv, heads, angles, RoundedCache(codes, scales), slots.int())
-    reference.turn_and_store(qkv, heads, angles, exact, slots)
+    turn_and_store(qkv, heads, angles, KvCache(codes, scales), slots.int())
+    reference.turn_and_store(qkv, heads, angles, KvCache(exact), slots)
     largest = exact.abs().amax(-1)
     assert_close(scales.flatten(1, 2)[:, slots], largest.flatten(1, 2)[:, slots] / 127)
     steps = scales[..., None].clamp_min(1e-9)
