@@ -12,9 +12,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from stoker_cli.bench.trace import Row
 from stoker_cli.simulate.chart import build_page, draw_blocks, spread
 from stoker_cli.simulate.run import Outcome, Simulation
-from stoker_cli.simulate.trace import Request
+from stoker_cli.simulate.subject import Subject
 from stoker_operator.decide.observed import Policy
 from stoker_operator.decide.replica import ReplicaModel
 
@@ -40,7 +41,6 @@ class Speed:
 class Wish:
     """What is to be told."""
 
-    policy: Policy
     speed: Speed
     calibrated: bool
     """Whether the operator knows the speed."""
@@ -50,57 +50,102 @@ class Wish:
     """Where to write the timeline as a page."""
 
 
-def tell(wish: Wish, name: str, requests: list[Request]) -> None:
-    """Run the trace and print the account."""
-    policy, speed = wish.policy, wish.speed
+def tell(wish: Wish, subject: Subject, gpus: int) -> None:
+    """Run the subject and print the account."""
+    policy, speed = subject.policy, wish.speed
     if wish.calibrated:
         policy = replace(policy, model=speed.model)
     console = Console()
-    outcome = Simulation(policy, speed.model, requests).run()
+    outcome = Simulation(policy, speed.model, subject.requests).run()
     _show_timeline(console, outcome)
-    console.print(_table(policy, outcome, requests, speed, wish.compare))
+    console.print(f"as given: {describe_policy(policy)}", highlight=False, soft_wrap=True)
+    table = Board(speed, subject.requests, gpus, outcome)
+    others = vary(policy) if wish.compare else {}
+    console.print(table.draw(policy, others))
     if wish.html is not None:
-        wish.html.write_text(build_page(f"stoker simulate {name}", outcome.samples))
+        wish.html.write_text(build_page(f"stoker simulate {subject.name}", outcome.samples))
         console.print(f"timeline: {wish.html}", soft_wrap=True)
 
 
+def describe_policy(policy: Policy) -> str:
+    """The settings in the words of the spec."""
+    wake = f"cold start {policy.cold_start_s:.3g}s"
+    if policy.fixed is not None:
+        return f"replicas {policy.fixed}, {wake}"
+    return (
+        f"minReplicas {policy.min_replicas}, maxReplicas {policy.max_replicas}, "
+        f"idleTimeout {policy.idle_timeout_s:g}s, targetQueueDepth {policy.target_queue_depth}, "
+        f"{wake}"
+    )
+
+
 def vary(policy: Policy) -> dict[str, Policy]:
-    """Other settings worth knowing about, one changed at a time."""
-    idle_s, low = policy.idle_timeout_s, policy.min_replicas
-    return {
+    """Other settings worth knowing about, one changed at a time; of a fixed size, other sizes."""
+    if policy.fixed is not None:
+        sizes = {policy.fixed + 1, max(1, policy.fixed - 1)} - {policy.fixed}
+        return {f"replicas {size}": replace(policy, fixed=size) for size in sorted(sizes)} | {
+            "scaling 0 to 10": replace(policy, fixed=None)
+        }
+    idle_s, low, high = policy.idle_timeout_s, policy.min_replicas, policy.max_replicas
+    depth, wake_s = policy.target_queue_depth, policy.cold_start_s
+    others = {
         f"idleTimeout {idle_s / 4:g}s": replace(policy, idle_timeout_s=idle_s / 4),
         f"idleTimeout {idle_s * 4:g}s": replace(policy, idle_timeout_s=idle_s * 4),
         f"minReplicas {low + 1}": replace(
-            policy, min_replicas=low + 1, max_replicas=max(policy.max_replicas, low + 1)
+            policy, min_replicas=low + 1, max_replicas=max(high, low + 1)
         ),
-        f"maxReplicas {policy.max_replicas * 2}": replace(
-            policy, max_replicas=policy.max_replicas * 2
-        ),
-        f"cold start {policy.cold_start_s / 4:g}s": replace(
-            policy, cold_start_s=policy.cold_start_s / 4
-        ),
+        f"targetQueueDepth {depth * 4}": replace(policy, target_queue_depth=depth * 4),
+        f"maxReplicas {high * 2}": replace(policy, max_replicas=high * 2),
+        f"cold start {wake_s / 4:.3g}s": replace(policy, cold_start_s=wake_s / 4),
     }
+    if low:
+        others["minReplicas 0"] = replace(policy, min_replicas=0)
+    if depth > 1:
+        others["targetQueueDepth 1"] = replace(policy, target_queue_depth=1)
+    return dict(sorted(others.items()))
 
 
-def _table(
-    policy: Policy, outcome: Outcome, requests: list[Request], speed: Speed, compare: bool
-) -> Table:
-    table = Table(box=None, title=f"{len(requests)} requests", title_justify="left")
-    heads = ("setting", f"≤ {speed.goal_s:g} s %", "p50 s", "p95 s", "p99 s", "lost")
-    for column in (*heads, "replica-s", "starting", "busy", "idle", "cold starts"):
-        table.add_column(column, justify="left" if column == "setting" else "right")
-    table.add_row("as given", *_cells(outcome, speed.goal_s))
-    for name, other in vary(policy).items() if compare else ():
-        table.add_row(name, *_cells(Simulation(other, speed.model, requests).run(), speed.goal_s))
-    return table
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The table: one row per setting, compared with what was given."""
 
+    speed: Speed
+    requests: list[Row]
+    gpus: int
+    given: Outcome
 
-def _cells(outcome: Outcome, goal_s: float) -> list[str]:
-    waits = [f"{outcome.quantile_s(share):.2f}" for share in (0.5, 0.95, 0.99)]
-    spent = outcome.spent
-    seconds = (spent.total, spent.starting, spent.busy, spent.idle)
-    met = f"{100 * outcome.attainment(goal_s):.2f}"
-    return [met, *waits, str(outcome.lost), *(f"{s:.0f}" for s in seconds), str(outcome.starts)]
+    def draw(self, policy: Policy, others: dict[str, Policy]) -> Table:
+        """The given settings first."""
+        unit = "GPU-s" if self.gpus else "replica-s"
+        table = Table(box=None, title=f"{len(self.requests)} requests", title_justify="left")
+        heads = ("setting", f"≤ {self.speed.goal_s:g} s %", "p50 s", "p95 s", "p99 s", "lost")
+        for column in (*heads, unit, "± %", "starting", "busy", "idle", "cold starts"):
+            table.add_column(column, justify="left" if column == "setting" else "right")
+        table.add_row("as given", *self._cells(self.given))
+        for name, other in others.items():
+            outcome = Simulation(other, self.speed.model, self.requests).run()
+            table.add_row(name, *self._cells(outcome))
+        return table
+
+    def _cells(self, outcome: Outcome) -> list[str]:
+        waits = [f"{outcome.quantile_s(share):.2f}" for share in (0.5, 0.95, 0.99)]
+        spent, factor = outcome.spent, max(1, self.gpus)
+        parts = (spent.starting, spent.busy, spent.idle)
+        met = f"{100 * outcome.attainment(self.speed.goal_s):.2f}"
+        return [
+            *(met, *waits, str(outcome.lost)),
+            f"{spent.total * factor:.0f}",
+            self._change(spent.total),
+            *(f"{seconds * factor:.0f}" for seconds in parts),
+            str(outcome.starts),
+        ]
+
+    def _change(self, total_s: float) -> str:
+        """How much more than what was given costs."""
+        given_s = self.given.spent.total
+        if total_s == given_s or not given_s:
+            return ""
+        return f"{100 * (total_s / given_s - 1):+.0f}"
 
 
 def _show_timeline(console: Console, outcome: Outcome) -> None:

@@ -1,4 +1,4 @@
-"""`stoker simulate TRACE`: what the autoscaler would have done, and what other settings would.
+"""`stoker simulate TRACE|NAME`: what the autoscaler would have done, and what other settings would.
 
 Knows the options; what is told is in `account`, imported only when it runs: the rules take half a
 second to import, which other commands need not wait for.
@@ -7,41 +7,79 @@ second to import, which other commands need not wait for.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from stoker_cli.simulate.subject import Subject
+
+FILES = (".csv", ".gz", ".json", ".jsonl")
+
 
 def simulate(
-    trace: Annotated[Path, typer.Argument(help="CSV: arrival_s,input_tokens,output_tokens (.gz)")],
-    idle_timeout: Annotated[float, typer.Option(help="Seconds, as `idleTimeout`.")] = 300.0,
-    min_replicas: Annotated[int, typer.Option(min=0)] = 0,
-    max_replicas: Annotated[int, typer.Option(min=1)] = 10,
-    queue_depth: Annotated[int, typer.Option(min=1, help="As `targetQueueDepth`.")] = 5,
-    slots: Annotated[int, typer.Option(min=1, help="As `maxNumSeqs`.")] = 32,
-    cold_start: Annotated[float, typer.Option(help="Seconds a wake takes.")] = 25.0,
+    name: Annotated[
+        str, typer.Argument(help="A trace file, or the LLMDeployment whose last day is replayed.")
+    ],
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n")] = None,
+    idle_timeout: Annotated[float | None, typer.Option(help="Seconds, as `idleTimeout`.")] = None,
+    min_replicas: Annotated[int | None, typer.Option(min=0)] = None,
+    max_replicas: Annotated[int | None, typer.Option(min=1)] = None,
+    queue_depth: Annotated[int | None, typer.Option(min=1, help="As `targetQueueDepth`.")] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="As `maxNumSeqs`.")] = None,
+    cold_start: Annotated[float | None, typer.Option(help="Seconds a wake takes.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of one replica.")] = None,
     goal: Annotated[float, typer.Option(help="Seconds to the first token.")] = 2.0,
     prefill: Annotated[float, typer.Option(help="Prompt tokens a second.")] = 16000.0,
     step: Annotated[float, typer.Option(help="Milliseconds of a decode step.")] = 8.0,
-    calibrated: Annotated[bool, typer.Option(help="Whether the operator knows the speed.")] = True,
+    calibrated: Annotated[
+        bool | None, typer.Option(help="Whether the operator knows the speed.")
+    ] = None,
     compare: Annotated[bool, typer.Option(help="Also what other settings would do.")] = True,
     html: Annotated[Path | None, typer.Option(help="Write the timeline as a page here.")] = None,
+    operator: Annotated[str, typer.Option(help="Address of the operator's metrics port.")] = "",
+    operator_namespace: Annotated[str, typer.Option(help="Where the operator runs.")] = "stoker",
 ) -> None:
-    """Run the operator's scaling rules over a trace in simulated time."""
+    """Replay a trace, or a deployment's last day, under the operator's scaling rules."""
     from stoker_cli.simulate.account import Speed, Wish, tell
-    from stoker_cli.simulate.trace import read_trace
-    from stoker_operator.decide.observed import Policy
+
+    if Path(name).exists() or name.endswith(FILES):
+        subject = _from_file(Path(name))
+    else:
+        subject = _from_cluster(name, namespace, operator, operator_namespace)
+    given = {
+        "idle_timeout_s": idle_timeout,
+        "min_replicas": min_replicas,
+        "max_replicas": max_replicas,
+        "target_queue_depth": queue_depth,
+        "slots": slots,
+        "cold_start_s": cold_start,
+    }
+    subject = subject.changed({key: value for key, value in given.items() if value is not None})
+    knows = subject.calibrated if calibrated is None else calibrated
+    wish = Wish(Speed(prefill, step, goal), knows, compare, html)
+    tell(wish, subject, subject.gpus if gpus is None else gpus)
+
+
+def _from_file(path: Path) -> Subject:
+    from stoker_cli.bench.trace import read_trace
+    from stoker_cli.simulate.subject import Subject
 
     try:
-        requests = read_trace(trace)
+        return Subject(path.name, read_trace(path))
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
-    policy = Policy(
-        min_replicas=min_replicas,
-        max_replicas=max(max_replicas, min_replicas),
-        target_queue_depth=queue_depth,
-        idle_timeout_s=idle_timeout,
-        slots=slots,
-        cold_start_s=cold_start,
-    )
-    tell(Wish(policy, Speed(prefill, step, goal), calibrated, compare, html), trace.name, requests)
+
+
+def _from_cluster(name: str, namespace: str | None, address: str, where: str) -> Subject:
+    from stoker_cli.deployment import Deployments  # its Kubernetes client is slow to import
+    from stoker_cli.recall import fetch_arrivals
+    from stoker_cli.simulate.subject import read_subject
+
+    deployments = Deployments(namespace)
+    manifest = deployments.fetch(name)
+    told = fetch_arrivals(f"{deployments.namespace}/{name}", where, address)
+    try:
+        return read_subject(manifest, told)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from stoker_cli.__main__ import app
+from support.operator_world import make_deployment
+from support.small_cluster import NAMESPACE, OURS, SmallCluster, small_cluster
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def test_the_table_compares_settings_and_the_page_is_written(trace: Path) -> Non
     command = ["simulate", str(trace), "--html", str(page)]
     result = CliRunner().invoke(app, command, env={"COLUMNS": "160"})
     assert result.exit_code == 0, result.output
-    for name in ("as given", "idleTimeout 75s", "minReplicas 1", "cold starts"):
+    for name in ("as given", "idleTimeout 75s", "minReplicas 1", "targetQueueDepth 1", "± %"):
         assert name in result.output
     assert "<svg" in page.read_text()
 
@@ -32,7 +35,46 @@ def test_one_run_alone_without_a_calibrated_speed(trace: Path) -> None:
     command = ["simulate", str(trace), "--no-compare", "--no-calibrated"]
     result = CliRunner().invoke(app, command, env={"COLUMNS": "160"})
     assert result.exit_code == 0, result.output
-    assert "minReplicas" not in result.output
+    assert "minReplicas 1" not in result.output
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallCluster]:
+    """A deployment, and an operator that remembers its last day."""
+    manifest = make_deployment(scaling={"idleTimeout": "90s"})
+    manifest["metadata"]["namespace"] = NAMESPACE
+    pods = [{"metadata": {"name": "op"}, "status": {"phase": "Running"}}]
+    columns = ["minute", "requests", "peak", "input_tokens", "output_tokens"]
+    told = {"columns": columns, "minutes": [[10, 3, 3, 60, 30], [55, 1, 1, 20, 10]]}
+    place = "/api/v1/namespaces/stoker/pods"
+    documents = {
+        f"{OURS}/llmdeployments/chat": manifest,
+        place: {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods},
+        f"{place}/op:9090/proxy/arrivals/{NAMESPACE}/chat": told,
+    }
+    with small_cluster(documents, tmp_path, monkeypatch) as server:
+        yield server
+
+
+def test_the_last_day_of_a_deployment_is_replayed(cluster: SmallCluster) -> None:
+    assert cluster.documents
+    result = CliRunner().invoke(app, ["simulate", "chat"], env={"COLUMNS": "160"})
+    assert result.exit_code == 0, result.output
+    assert "4 requests" in result.output
+    assert "idleTimeout 90s" in result.output
+    assert "replica-s" in result.output
+    options = ["simulate", "chat", "--idle-timeout", "30", "--gpus", "2"]
+    changed = CliRunner().invoke(app, options, env={"COLUMNS": "160"})
+    assert "idleTimeout 30s" in changed.output
+    assert "GPU-s" in changed.output
+
+
+def test_a_deployment_that_nobody_asked_is_refused_in_words(cluster: SmallCluster) -> None:
+    [place] = [path for path in cluster.documents if "arrivals" in path]
+    cluster.documents[place] = cluster.documents[place] | {"minutes": []}
+    result = CliRunner().invoke(app, ["simulate", "chat"])
+    assert result.exit_code == 2
+    assert "nothing was asked of team/chat" in " ".join(result.output.split())
 
 
 def test_a_missing_trace_is_refused_in_words(tmp_path: Path) -> None:
