@@ -31,6 +31,8 @@ class FakeCluster:
         """Verb, kind and key of each write."""
         self.kill_at: int | None = None
         """The write at which to die, counted from 0."""
+        self.graces: dict[str, int | None] = {}
+        """Seconds that deleted pods were given, other than their own."""
         self.reply_lost = False
         """Whether the write that kills takes effect."""
         self.refuse: dict[str, Exception] = {}
@@ -90,7 +92,7 @@ class FakeCluster:
 
         return self._write("annotate", {"kind": kind, "metadata": metadata}, change)
 
-    async def delete(self, kind: str, metadata: Manifest) -> Manifest:
+    async def delete(self, kind: str, metadata: Manifest, grace_s: int | None = None) -> Manifest:
         """See `Cluster`. A pod on a node drains; `put` and `objects` finish it."""
         key = f"{metadata['namespace']}/{metadata['name']}"
 
@@ -100,6 +102,7 @@ class FakeCluster:
             return known | {"metadata": known["metadata"] | {"deletionTimestamp": "now"}}
 
         left = self._write("delete", {"kind": kind, "metadata": metadata}, change)
+        self.graces[key] = grace_s
         if not left["spec"].get("nodeName"):
             del self.objects[kind, key]
             return {"kind": "Status"}

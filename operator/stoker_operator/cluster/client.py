@@ -63,9 +63,9 @@ class Cluster(Protocol):
     async def change(self, manifest: Manifest) -> Manifest:
         """Merge a manifest into the very object with its uid and version; what is there now."""
 
-    async def delete(self, kind: str, metadata: Manifest) -> Manifest:
+    async def delete(self, kind: str, metadata: Manifest, grace_s: int | None = None) -> Manifest:
         """Delete the very object with that uid, and version if one is given; what is left of it
-        while it drains."""
+        while it drains, for `grace_s` instead of its own time."""
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Create an object whose name nobody else takes: an Event, a Lease."""
@@ -102,10 +102,13 @@ class KubeCluster:
         """See `Cluster`."""
         return await self._write(manifest, MERGE)
 
-    async def delete(self, kind: str, metadata: Manifest) -> Manifest:
+    async def delete(self, kind: str, metadata: Manifest, grace_s: int | None = None) -> Manifest:
         """See `Cluster`."""
         guards = ("uid", "resourceVersion")
-        options = {"preconditions": {key: metadata[key] for key in guards if key in metadata}}
+        known = {key: metadata[key] for key in guards if key in metadata}
+        options: Manifest = {"preconditions": known}
+        if grace_s is not None:
+            options["gracePeriodSeconds"] = grace_s
         self._check_lease()
         path = path_of(kind, metadata["namespace"], metadata["name"])
         WRITES.labels(kind, "delete").inc()

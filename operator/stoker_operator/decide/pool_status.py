@@ -64,13 +64,12 @@ def derive_pool_status(sources: PoolSources, now: float) -> WarmPoolStatus:
 
 
 def keep_sizing(before: PoolSizing | None, after: PoolSizing) -> PoolSizing:
-    """What is shown of a decision: the same words and numbers for as long as it is the same."""
-    same = before is not None and (before.desired, before.reason, before.refill_seconds) == (
-        after.desired,
-        after.reason,
-        after.refill_seconds,
-    )
-    return before if same and before is not None else after
+    """What is shown of a decision: the same words and numbers for as long as it is the same and
+    wakes do not come more often; that they are forgotten is no news."""
+    if before is None or after.wakes_per_hour > before.wakes_per_hour:
+        return after
+    decided = (before.desired, before.reason, before.refill_seconds)
+    return before if decided == (after.desired, after.reason, after.refill_seconds) else after
 
 
 def _ready(sources: PoolSources) -> Verdict:

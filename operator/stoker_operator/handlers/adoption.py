@@ -45,6 +45,8 @@ from stoker_operator.handlers.pools import Pools
 
 logger = logging.getLogger(__name__)
 
+EMPTY_GRACE_S = 5
+"""A pod that could not load, or has unloaded, has nothing to finish."""
 ANSWER_S = 0.5
 """A standby that this process has never heard of is waited for so long at most."""
 DISTRUST_S = 60.0
@@ -175,7 +177,7 @@ class Adoption:
         if failure is None:
             return None
         memory.distrusted_until = now + DISTRUST_S
-        await self._delete(pod, now)
+        await self._delete(pod, now, EMPTY_GRACE_S)
         reason, words = failure
         message = f"Standby {pod['metadata']['name']} could not load the model ({reason}): {words}"
         return Note("Warning", Reason.ADOPTION_FAILED, f"{message} A fresh pod is started.")
@@ -186,7 +188,8 @@ class Adoption:
         if outcome is None:
             return
         if outcome.failure is not None or not self._is_wanted_back(pod):
-            await self._delete(pod, now)
+            grace_s = EMPTY_GRACE_S if outcome.failure is None else None
+            await self._delete(pod, now, grace_s)
             return
         manifest = self._snapshot.get("WarmPool", pool_of(pod))
         assert manifest is not None, "a pool that wants it is there"
@@ -209,10 +212,10 @@ class Adoption:
             template, memory.template, self._pools.standbys(key), memory.sizing.desired
         )
 
-    async def _delete(self, pod: Manifest, now: float) -> None:
+    async def _delete(self, pod: Manifest, now: float, grace_s: int | None) -> None:
         """Delete the very pod; it no longer counts."""
         try:
-            left = await self._cluster.delete("Pod", _names(pod))
+            left = await self._cluster.delete("Pod", _names(pod), grace_s)
         except (NotFound, Conflict):
             left = {}
         if left.get("kind") == "Pod" and left["metadata"].get("deletionTimestamp"):

@@ -59,6 +59,20 @@ async def test_annotates_and_deletes_the_very_object(
     assert server.requests[-1][3] == {"preconditions": {"uid": "u"}}
 
 
+async def test_changes_and_deletes_the_very_version_where_one_is_named(
+    server: ApiServer, cluster: KubeCluster
+) -> None:
+    metadata = {"namespace": "ns", "name": "a", "uid": "u", "resourceVersion": "7"}
+    server.put(PATH, POD)
+    await cluster.change({"kind": "Pod", "metadata": metadata | {"labels": {"a": None}}})
+    method, path, query, body = server.requests[-1]
+    assert (method, path, query) == ("PATCH", PATH, {"fieldManager": "stoker"})
+    assert body["metadata"] == metadata | {"labels": {"a": None}}
+    await cluster.delete("Pod", metadata, grace_s=5)
+    guards = {"uid": "u", "resourceVersion": "7"}
+    assert server.requests[-1][3] == {"preconditions": guards, "gracePeriodSeconds": 5}
+
+
 async def test_creates_under_the_folder_of_its_kind(
     server: ApiServer, cluster: KubeCluster
 ) -> None:

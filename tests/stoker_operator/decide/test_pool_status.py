@@ -84,7 +84,8 @@ def test_lists_are_short_and_count_the_rest() -> None:
 
 def test_numbers_alone_are_no_news() -> None:
     moved = SIZING.model_copy(update={"wakes_per_hour": 3.0, "message": "other numbers"})
-    assert keep_sizing(SIZING, moved) is SIZING
+    assert keep_sizing(SIZING, moved) is moved, "a wake is news"
+    assert keep_sizing(moved, SIZING) is moved, "that it is forgotten is none"
     grown = moved.model_copy(update={"desired": 3})
     assert keep_sizing(SIZING, grown) is grown
     assert keep_sizing(None, moved) is moved

@@ -154,6 +154,7 @@ async def test_a_smaller_pool_lets_the_surplus_go() -> None:
     world.add(make_pool(2, size={"min": 0}))
     await world.settle()
     assert world.standbys == []
+    assert set(world.cluster.graces.values()) == {5}, "there is nothing to finish"
     assert world.pool_condition("Ready")[:2] == ("True", "StandbyWaits")
 
 
