@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import synthetic
+
 ADAPTER = f"{sys.executable} -m stoker_cli.policy"
 PEERS = "kpa-cc,hpa"
 
@@ -43,17 +45,20 @@ def main() -> None:
     parser.add_argument("--bench", default=os.environ.get("AUTOSCALER_BENCH"), help="its folder")
     parser.add_argument("--binary", help="the bench, built already")
     parser.add_argument("--traces", help="glob of traces; default: those beside the bench")
+    parser.add_argument("--synthetic", action="store_true", help="traces by stated laws instead")
     parser.add_argument("--profiles", default="8b:25", help="profile:cold_start_s, …")
     parser.add_argument("--policies", default=PEERS, help="the peers in the table")
     parser.add_argument("--no-oracle", action="store_true", help="skip the clairvoyant search")
     parser.add_argument("--park", action="store_true", help="also with the last replica parked")
     options = parser.parse_args()
-    if not options.bench and not (options.binary and options.traces):
+    if not options.bench and not (options.binary and (options.traces or options.synthetic)):
         parser.error("give --bench FOLDER or set AUTOSCALER_BENCH: the bench is not part of Stoker")
-    if options.traces is None:
+    if options.traces is None and not options.synthetic:
         options.traces = str(Path(options.bench).resolve().parent / "traces" / "*.csv.gz")
     with tempfile.TemporaryDirectory() as folder:
         binary = options.binary or build(Path(options.bench), Path(folder))
+        if options.synthetic:
+            options.traces = synthetic.write(Path(folder))
         run(Path(binary).resolve(), options)
 
 

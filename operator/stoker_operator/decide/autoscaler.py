@@ -24,6 +24,9 @@ from stoker_operator.decide.observed import ObservedDemand, Policy
 
 SLACK = 0.05
 """Part of a replica that is not worth another one."""
+SHORTEST_AWAKE_S = 70.0
+"""Nobody is made to wait for a wake sooner after the last request: a little more than the minute
+for which Knative keeps a last replica, so that wakes are never more than there."""
 SHORTEST_HOLD_S = 20.0
 """Replicas are kept at least this long, so that two looks at noise do not flap."""
 CAPACITY_AGE_S = 10.0
@@ -237,10 +240,13 @@ def _decide_idle(
 def _awake(policy: Policy, state: ScaleState) -> tuple[float, Reason]:
     """How long idle replicas stay, and the reason for which they go."""
     gaps = state.history.gaps
-    price = 0.0 if _wakes_in_time(policy) else state.history.wakes.price(policy.miss_price)
-    best_s = gaps.keep_awake_s(_wake_s(policy), price)
-    if best_s is not None and _expected(policy, state) is not None:
-        best_s = PROMPT_DOWN_S
+    if _wakes_in_time(policy):
+        best_s = gaps.keep_awake_s(_wake_s(policy), 0.0)
+    else:
+        best_s = gaps.keep_awake_s(_wake_s(policy), state.history.wakes.price(policy.miss_price))
+        if best_s is not None:
+            clock = _expected(policy, state) is not None
+            best_s = PROMPT_DOWN_S if clock else max(best_s, SHORTEST_AWAKE_S)
     if best_s is None or best_s >= policy.idle_timeout_s:
         return policy.idle_timeout_s, Reason.IDLE_TIMEOUT
     return best_s, Reason.IDLE_COST

@@ -14,8 +14,9 @@ from stoker_operator.decide.observed import ObservedDemand, Policy
 
 WAIT_GOAL_S = 2.0
 """Seconds to the first token that are aimed at where no calibration says otherwise."""
-HOLD_COLD_STARTS = 1.25
-"""Cold starts for which a surplus is kept: what coming back would cost, and its wait."""
+HOLD_COLD_STARTS = 2.0
+"""Cold starts for which a surplus is kept: as long as to lack it would cost (ski rental), one for
+the start and as much again for those who wait meanwhile."""
 
 
 def wait_goal_s(policy: Policy) -> float:
@@ -30,10 +31,10 @@ def size_backlog(
 
     `arriving` and `served` are requests a second, in all and by one replica. n replicas clear what
     is left in left / (n·served - arriving) seconds, and who comes meanwhile misses the goal. One
-    more costs its start and its hold, 1 + 1.25 cold starts; a miss is worth `miss_price` of them.
-    The sum is least at n·served = arriving + √(price / 2.25 · arriving · left · served); nobody
+    more costs its start and its hold, 1 + 2 cold starts; a miss is worth `miss_price` of them.
+    The sum is least at n·served = arriving + √(price / 3 · arriving · left · served); nobody
     needs it faster than the goal. Example: 250 wait, 10 come and 11 are served a second: √ says
-    191, the goal of 2 s says 125, so (10 + 125) / 11 = 12 replicas.
+    166, the goal of 2 s says 125, so (10 + 125) / 11 = 12 replicas.
     """
     cold_s = policy.cold_start_s
     lasted_s = min(cold_s, demand.oldest_wait_s)

@@ -16,8 +16,9 @@ from stoker_operator.decide.wakes import Wakes
 
 FAST_S, MIDDLE_S, SLOW_S = 4.0, 15.0, 30.0
 """Time constants of the three rates: windows of about 8, 30 and 60 s."""
-SIZE_SHARE = 0.005
-"""Weight of one request in the mean sizes: they follow the last 200."""
+SIZE_SHARE = 0.002
+"""Weight of one request in the mean sizes: they follow the last 500, for the spread of long prompts
+takes hundreds of them to tell."""
 SERVED_S = 120.0
 """Time constant of the learned service rate, counted only while requests wait."""
 SERVED_ENOUGH = 64.0

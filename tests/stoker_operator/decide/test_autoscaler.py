@@ -197,17 +197,40 @@ def test_more_waiting_never_means_fewer_replicas(
     assert _decide(replicas, fuller, policy).replicas >= less
 
 
-def test_the_reason_for_an_early_sleep_names_the_gaps() -> None:
-    gaps = Gaps(weights=(0.0,) * 18 + (9.0,), idle_at=NOW - 6)
-    state = ScaleState(history=History(at=NOW - 1, gaps=gaps))
-    decision = _decide(1, make_demand(active_at=NOW - 6), state=state)
-    assert (decision.replicas, decision.reason) == (0, Reason.IDLE_COST)
+def _lonely(idle_at: float) -> ScaleState:
+    """After nine gaps of more than an hour."""
+    return ScaleState(
+        history=History(at=NOW - 1, gaps=Gaps(weights=(0.0,) * 18 + (9.0,), idle_at=idle_at))
+    )
+
+
+@pytest.mark.parametrize(
+    ("first_wake_s", "idle_s", "left"),
+    [(None, 6, 1), (None, 69, 1), (None, 70, 0), (1.0, 4, 1), (1.0, 6, 0), (1.5, 6, 1)],
+    ids=["at once", "nearly", "after a minute", "parked, at once", "parked", "not quite in time"],
+)
+def test_the_reason_for_an_early_sleep_names_the_gaps(
+    first_wake_s: float | None, idle_s: float, left: int
+) -> None:
+    policy = Policy(idle_timeout_s=300, first_wake_s=first_wake_s)
+    demand = make_demand(active_at=NOW - idle_s)
+    decision = _decide(1, demand, policy, _lonely(NOW - idle_s))
+    assert decision.replicas == left
+    assert decision.reason == (Reason.IDLE_WINDOW if left else Reason.IDLE_COST)
+
+
+def test_a_surplus_outlasts_the_early_sleep_of_a_parked_replica() -> None:
+    policy = Policy(idle_timeout_s=300, first_wake_s=1.0, cold_start_s=25)
+    demand = make_demand(active_at=NOW - 6)
+    assert _decide(2, demand, policy, _lonely(NOW - 6)).replicas == 2
+    gone = decide_scale(policy, 2, demand, _lonely(NOW - 6), NOW + 60)
+    assert (gone.replicas, gone.reason) == (0, Reason.IDLE_COST)
 
 
 def test_a_minimum_is_never_left_for_an_expected_request() -> None:
     gaps = Gaps(recent_s=(600.0,) * 6, weights=(0.0,) * 12 + (6.0,) + (0.0,) * 6, idle_at=NOW)
     state = ScaleState(history=History(at=NOW - 1, gaps=gaps))
-    policy = Policy(min_replicas=1, idle_timeout_s=60, cold_start_s=25)
+    policy = Policy(min_replicas=1, idle_timeout_s=300, cold_start_s=25)
     decision = _decide(2, make_demand(active_at=NOW - 60), policy, state)
     assert (decision.replicas, decision.reason) == (1, Reason.IDLE_COST)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker_api.conditions import Reason
@@ -40,6 +41,7 @@ class _Story:
     active_at: float = 0.0
     ready_at: list[float] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
+    reasons: set[Reason] = field(default_factory=set)
     decision: ScaleDecision | None = None
 
     def run(self, rates: Iterable[int]) -> _Story:
@@ -48,12 +50,20 @@ class _Story:
             self._step(rate)
         return self
 
+    def skip(self, seconds: float) -> _Story:
+        """Silence, looked at only when the last decision asked for it, as the operator does."""
+        end = self.now + seconds
+        while self.now < end:
+            due = self.decision.wake_at if self.decision else None
+            self._step(0, min(end, max(due or end, self.now + 1)) - self.now)
+        return self
+
     @property
     def queued(self) -> int:
         return len(self.waiting)
 
-    def _step(self, rate: int) -> None:
-        self.now += 1
+    def _step(self, rate: int, elapsed_s: float = 1) -> None:
+        self.now += elapsed_s
         self.arrivals += rate
         self.waiting.extend([self.now] * rate)
         ready = sum(at <= self.now for at in self.ready_at)
@@ -77,6 +87,7 @@ class _Story:
         del self.ready_at[decision.replicas :]
         self.replicas, self.state, self.decision = decision.replicas, decision.state, decision
         self.sizes.append(decision.replicas)
+        self.reasons.add(decision.reason)
 
 
 def test_a_burst_in_a_cold_start_does_not_grow_at_every_look() -> None:
@@ -151,11 +162,37 @@ def test_one_request_every_ten_minutes_is_expected_and_found_awake() -> None:
 def test_lonely_requests_hours_apart_are_not_waited_for() -> None:
     story = _Story()
     for gap in (4000, 9000, 5000, 12000, 7000, 3700, 15000):
-        story.run([1])
-        story.run([0] * gap)
-    story.run([1] + [0] * 40)
+        story.run([1] + [0] * 40).skip(gap)
+    story.run([1] + [0] * 25)
+    assert (story.replicas, story.queued) == (1, 0)
+    story.run([0] * 75)
     assert story.replicas == 0
-    assert Reason.IDLE_COST in {story.decision.reason, Reason.IDLE_COST}
+    assert story.decision is not None
+    assert Reason.IDLE_COST in story.reasons
+
+
+def test_one_request_an_hour_is_expected_after_a_few() -> None:
+    story, found = _Story(), []
+    for _ in range(10):
+        story.run([1])
+        found.append(story.queued == 0)
+        story.run([0] * 60).skip(1740)
+        assert story.replicas == 0, "asleep in between"
+        story.skip(1799)
+    assert not any(found[:7])
+    assert all(found[8:])
+    assert Reason.REQUEST_EXPECTED in story.reasons
+
+
+def test_a_day_is_followed_up_and_down() -> None:
+    story, sizes = _Story(), []
+    for quarter in range(48):
+        rate = round(16 - 16 * math.cos(2 * math.pi * quarter / 48))
+        story.run([rate] * 60)
+        sizes.append(story.replicas)
+    assert sizes[24] >= 3 > sizes[2]
+    assert max(sizes) == max(sizes[20:30])
+    assert story.run([0] * 700).replicas == 0
 
 
 def test_demand_that_vanishes_holds_what_there_is_and_keeps_the_history() -> None:
@@ -190,6 +227,7 @@ def test_replicas_that_wait_for_a_gpu_are_not_ordered_again() -> None:
     assert story.replicas <= before + 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=60), st.integers(0, 3))
 def test_no_request_waits_for_ever_while_capacity_may_grow(rates: list[int], low: int) -> None:
     policy = Policy(
