@@ -7,6 +7,7 @@ Knows where a `config.json` lies and how the sums are shown; the arithmetic is t
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,12 +17,19 @@ from rich.table import Table
 
 from stoker_operator.decide.fit import (
     GIB,
+    KV_BYTES,
     WEIGHT_BITS,
+    Question,
+    Shape,
+    can_split,
     check_fit,
     declared_quantization,
     derive_shape,
     suggest_fits,
 )
+
+COUNTS = (1, 2, 4, 8)
+"""Numbers of GPUs that the table shows beside each other."""
 
 
 def fit(
@@ -30,6 +38,7 @@ def fit(
     gpus: Annotated[int, typer.Option(min=1, help="GPUs that one replica is split over.")] = 1,
     quantization: Annotated[str, typer.Option(help="Auto, None, FP8, Int8 or Int4.")] = "Auto",
     max_model_len: Annotated[int, typer.Option(min=0, help="0: the model's own.")] = 0,
+    kv_cache: Annotated[str, typer.Option(help="Auto, FP8 or Int8.")] = "Auto",
 ) -> None:
     """Say whether a model fits on GPUs of a size; the exit status is 1 when it does not."""
     config = _read(checkpoint)
@@ -39,23 +48,41 @@ def fit(
         raise typer.BadParameter(f"config.json has no {error}") from error
     if quantization not in ("Auto", *WEIGHT_BITS):
         raise typer.BadParameter(f"quantization must be Auto or {', '.join(WEIGHT_BITS)}")
-    console, size = Console(), int(memory * GIB)
+    if kv_cache not in KV_BYTES:
+        raise typer.BadParameter(f"kv-cache must be {', '.join(KV_BYTES)}, was {kv_cache}")
+    if not can_split(shape, gpus):
+        heads = f"{shape.heads} heads and {shape.kv_heads} KV heads"
+        raise typer.BadParameter(f"{heads} cannot be split over {gpus} GPUs")
     chosen = declared_quantization(config) if quantization == "Auto" else quantization
-    table = Table(box=None, title_justify="left", title=f"{gpus} × {memory:g} GiB")
-    for column in ("weights", "GiB per GPU", "KV bytes per token", "tokens of cache", "fits"):
-        table.add_column(column, justify="right")
-    for name in WEIGHT_BITS:
-        sums = check_fit(shape, size, name, gpus=gpus, max_model_len=max_model_len)
-        mark = f"{name} ←" if name == chosen else name
-        figures = (f"{sums.weights_bytes / GIB:.2f}", str(sums.kv_bytes_per_token))
-        table.add_row(mark, *figures, str(sums.tokens), "yes" if sums.fits else "no")
-    console.print(table)
-    result = check_fit(shape, size, chosen, gpus=gpus, max_model_len=max_model_len)
+    question = Question(int(memory * GIB), chosen, gpus, max_model_len, kv_cache)
+    console, result = Console(), check_fit(shape, question)
+    console.print(_table(shape, question))
     console.print(result.message, soft_wrap=True)
     if not result.fits:
-        for remedy in suggest_fits(shape, size, chosen, max_model_len):
+        for remedy in suggest_fits(shape, question):
             console.print(f"would fit with {remedy}")
         raise typer.Exit(1)
+
+
+def _table(shape: Shape, question: Question) -> Table:
+    """Each precision on the GPUs asked for, and what it would hold on other numbers of them."""
+    length = question.max_model_len or shape.context
+    title = f"{question.gpus} × {question.memory_bytes / GIB:g} GiB, sequences of {length} tokens"
+    table = Table(box=None, title_justify="left", title=title)
+    for column in ("weights", "GiB per GPU", "KV bytes per token", "tokens of cache", "fits"):
+        table.add_column(column, justify="right")
+    numbers = [gpus for gpus in COUNTS if can_split(shape, gpus)]
+    for gpus in numbers:
+        table.add_column(f"at once on {gpus}", justify="right")
+    for name in WEIGHT_BITS:
+        asked = replace(question, quantization=name)
+        sums = check_fit(shape, asked)
+        mark = f"{name} ←" if name == question.quantization else name
+        figures = (f"{sums.weights_bytes / GIB:.2f}", str(sums.kv_bytes_per_token))
+        others = (check_fit(shape, replace(asked, gpus=gpus)).sequences for gpus in numbers)
+        verdict = "yes" if sums.fits else "no"
+        table.add_row(mark, *figures, str(sums.tokens), verdict, *map(str, others))
+    return table
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:

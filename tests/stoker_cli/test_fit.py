@@ -39,12 +39,32 @@ def test_one_that_does_not_shows_what_would(checkpoint: Path) -> None:
     assert result.exit_code == 1
     assert "too much" in result.output
     assert "would fit with resources.gpus: 2" in result.output
+    assert "would fit with GPUs of 18 GiB" in result.output
+
+
+def test_more_gpus_share_the_weights_and_the_table_shows_their_number(checkpoint: Path) -> None:
+    options = ["--memory", "16", "--gpus", "2", "--kv-cache", "FP8"]
+    result = CliRunner().invoke(app, ["fit", str(checkpoint), *options], env={"COLUMNS": "160"})
+    assert result.exit_code == 0, result.output
+    assert "2 × 16 GiB, sequences of 8192 tokens" in result.output
+    [row] = [line.split() for line in result.output.splitlines() if line.strip().startswith("None")]
+    assert row[1] == "←"
+    at_once = [int(cell) for cell in row[-4:]]
+    assert at_once[0] == 0
+    assert at_once == sorted(at_once)
 
 
 @pytest.mark.parametrize(
     ("content", "options"),
-    [("{", []), ("[]", []), ("{}", []), (json.dumps(CONFIG), ["--quantization", "Int3"])],
-    ids=["broken", "a list", "empty", "unknown format"],
+    [
+        ("{", []),
+        ("[]", []),
+        ("{}", []),
+        (json.dumps(CONFIG), ["--quantization", "Int3"]),
+        (json.dumps(CONFIG), ["--kv-cache", "Int3"]),
+        (json.dumps(CONFIG), ["--gpus", "3"]),
+    ],
+    ids=["broken", "a list", "empty", "unknown format", "unknown cache", "no even split"],
 )
 def test_what_cannot_be_read_is_refused(tmp_path: Path, content: str, options: list[str]) -> None:
     (tmp_path / "config.json").write_text(content)

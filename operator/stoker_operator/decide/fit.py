@@ -11,8 +11,8 @@ token, so 8,192 tokens take exactly 1 GiB.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stoker_api.demand import Room
@@ -78,6 +78,20 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What one replica would run on, and how."""
+
+    memory_bytes: int
+    """Of each GPU."""
+    quantization: str = "None"
+    gpus: int = 1
+    """GPUs that one replica is split over."""
+    max_model_len: int = 0
+    """0: the model's own."""
+    kv_dtype: str = "Auto"
+
+
+@dataclass(frozen=True, slots=True)
 class Fit:
     """The arithmetic of one replica on GPUs of one size; bytes are per GPU."""
 
@@ -100,6 +114,12 @@ class Fit:
         return self.tokens // self.max_model_len
 
     @property
+    def total_bytes(self) -> int:
+        """What one sequence of the full length needs on each GPU."""
+        kv = self.kv_bytes_per_token * self.max_model_len
+        return self.weights_bytes + self.activation_bytes + kv
+
+    @property
     def message(self) -> str:
         """The sum in words, with what is missing or what is left."""
         kv = self.kv_bytes_per_token * self.max_model_len
@@ -107,7 +127,7 @@ class Fit:
             f"weights {_gib(self.weights_bytes)} + activations {_gib(self.activation_bytes)} "
             f"+ {self.max_model_len} tokens × {self.kv_bytes_per_token} B = {_gib(kv)} of KV cache"
         )
-        total = self.weights_bytes + self.activation_bytes + kv
+        total = self.total_bytes
         verdict = f"= {_gib(total)} of {_gib(self.usable_bytes)} usable per GPU"
         if self.fits:
             return f"{sums} {verdict}: {self.tokens} tokens of cache."
@@ -172,15 +192,20 @@ def kv_bytes_per_token(shape: Shape, kv_dtype: str = "Auto", gpus: int = 1) -> i
     return math.ceil(2 * shape.layers * heads * per_head)
 
 
-def check_fit(
-    shape: Shape, memory_bytes: int, quantization: str, *, gpus: int = 1, max_model_len: int = 0
-) -> Fit:
-    """The arithmetic for `gpus` GPUs of `memory_bytes` each; 0 means the model's own length."""
-    weights = weights_bytes(shape, quantization, gpus)
-    per_token = kv_bytes_per_token(shape, gpus=gpus)
+def can_split(shape: Shape, gpus: int) -> bool:
+    """Whether tensor parallelism divides the heads evenly; KV heads may be repeated."""
+    shares = shape.kv_heads % gpus == 0 or gpus % shape.kv_heads == 0
+    return shape.heads % gpus == 0 and shares
+
+
+def check_fit(shape: Shape, question: Question) -> Fit:
+    """The arithmetic of one replica."""
+    gpus = question.gpus
+    weights = weights_bytes(shape, question.quantization, gpus)
+    per_token = kv_bytes_per_token(shape, question.kv_dtype, gpus)
     logits = 4 * shape.vocab * 32
     activations = 2 * ACTIVATION_TOKENS * (4 * shape.hidden + 3 * shape.intermediate // gpus)
-    usable = int(memory_bytes * USABLE_SHARE)
+    usable = int(question.memory_bytes * USABLE_SHARE)
     left = usable - weights - activations - logits
     return Fit(
         weights_bytes=weights,
@@ -188,30 +213,40 @@ def check_fit(
         activation_bytes=activations + logits,
         usable_bytes=usable,
         tokens=max(0, left // per_token),
-        max_model_len=max_model_len or shape.context,
+        max_model_len=question.max_model_len or shape.context,
     )
 
 
-def suggest_fits(
-    shape: Shape, memory_bytes: int, quantization: str, max_model_len: int = 0
-) -> tuple[str, ...]:
-    """What would fit: more GPUs, fewer bits, or a shorter length, each alone, cheapest first."""
-    wanted = max_model_len or shape.context
-    found = []
-    fewer = [name for name in ("FP8", "Int4") if WEIGHT_BITS[name] < WEIGHT_BITS[quantization]]
-    for name in fewer:
-        if check_fit(shape, memory_bytes, name, max_model_len=wanted).fits:
-            found.append(f"model.quantization: {name}")
-            break
-    for gpus in (2, 4, 8):
-        fit = check_fit(shape, memory_bytes, quantization, gpus=gpus, max_model_len=wanted)
-        if shape.heads % gpus == 0 and fit.fits:
-            found.append(f"resources.gpus: {gpus}")
-            break
-    tokens = check_fit(shape, memory_bytes, quantization).tokens
-    if 0 < tokens < wanted:
-        found.append(f"engine.maxModelLen: {tokens}")
+def suggest_fits(shape: Shape, question: Question) -> tuple[str, ...]:
+    """What would fit instead, each change alone, cheapest first; the last names a larger GPU."""
+    found = [
+        *_first_fit(shape, _smaller(question)),
+        *_first_fit(shape, _wider(shape, question)),
+    ]
+    fit = check_fit(shape, question)
+    if 0 < fit.tokens < fit.max_model_len:
+        found.append(f"engine.maxModelLen: {fit.tokens}")
+    found.append(f"GPUs of {math.ceil(fit.total_bytes / USABLE_SHARE / GIB)} GiB")
     return tuple(found)
+
+
+def _smaller(question: Question) -> Iterator[tuple[str, Question]]:
+    """A smaller cache, then fewer bits of weights."""
+    if question.kv_dtype == "Auto":
+        yield "engine.kvCacheDtype: FP8", replace(question, kv_dtype="FP8")
+    for name in ("FP8", "Int4"):
+        if WEIGHT_BITS[name] < WEIGHT_BITS[question.quantization]:
+            yield f"model.quantization: {name}", replace(question, quantization=name)
+
+
+def _wider(shape: Shape, question: Question) -> Iterator[tuple[str, Question]]:
+    for gpus in (2, 4, 8, 16):
+        if gpus > question.gpus and can_split(shape, gpus):
+            yield f"resources.gpus: {gpus}", replace(question, gpus=gpus)
+
+
+def _first_fit(shape: Shape, others: Iterable[tuple[str, Question]]) -> list[str]:
+    return [name for name, other in others if check_fit(shape, other).fits][:1]
 
 
 def describe_room(room: Room) -> str:

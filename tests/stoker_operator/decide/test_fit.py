@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from stoker_operator.decide.fit import (
     GIB,
+    Question,
+    can_split,
     check_fit,
     declared_quantization,
     derive_shape,
@@ -87,27 +90,60 @@ def test_tensor_parallelism_splits_all_but_norms_and_never_a_kv_head() -> None:
 
 def test_the_message_shows_the_sum_and_the_remedies() -> None:
     shape = derive_shape(LLAMA_8B)
-    fit = check_fit(shape, 16 * GIB, "None")
+    fit = check_fit(shape, Question(16 * GIB))
     assert not fit.fits
     assert "weights 14.96 GiB" in fit.message
     assert "8192 tokens × 131072 B = 1.00 GiB" in fit.message
     assert "of 14.40 GiB usable per GPU" in fit.message
     assert "too much" in fit.message
-    assert suggest_fits(shape, 16 * GIB, "None") == (
+    assert suggest_fits(shape, Question(16 * GIB)) == (
         "model.quantization: FP8",
         "resources.gpus: 2",
+        "GPUs of 18 GiB",
     )
 
 
-def test_a_shorter_length_is_offered_where_only_the_cache_is_too_large() -> None:
-    remedies = suggest_fits(derive_shape(LLAMA_8B), 24 * GIB, "None", 131072)
-    assert remedies[-1].startswith("engine.maxModelLen: ")
-    assert check_fit(derive_shape(LLAMA_8B), 24 * GIB, "None", max_model_len=4096).fits
-    assert suggest_fits(derive_shape(MIXTRAL), 2 * GIB, "Int4") == ()
+def test_a_smaller_cache_or_a_shorter_length_is_offered_where_only_the_cache_is_too_large() -> None:
+    shape, question = derive_shape(LLAMA_8B), Question(24 * GIB, max_model_len=65536)
+    remedies = suggest_fits(shape, question)
+    tokens = check_fit(shape, question).tokens
+    assert f"engine.maxModelLen: {tokens}" in remedies
+    assert check_fit(shape, replace(question, max_model_len=tokens)).fits
+    small = suggest_fits(shape, replace(question, max_model_len=tokens * 3 // 2))
+    assert small[0] == "engine.kvCacheDtype: FP8"
+
+
+def test_what_is_offered_keeps_the_gpus_that_are_there() -> None:
+    shape = derive_shape(LLAMA_8B)
+    question = Question(8 * GIB, gpus=2)
+    assert not check_fit(shape, question).fits
+    assert suggest_fits(shape, question)[:2] == ("model.quantization: FP8", "resources.gpus: 4")
+
+
+@given(st.integers(1, 60), st.sampled_from([1, 2, 4]), st.sampled_from(["None", "FP8", "Int4"]))
+def test_a_gpu_of_the_named_size_is_large_enough_and_one_gibibyte_less_is_not(
+    memory_gib: int, gpus: int, quantization: str
+) -> None:
+    shape, question = derive_shape(LLAMA_8B), Question(memory_gib * GIB, quantization, gpus)
+    *_, words = suggest_fits(shape, question)
+    needed = int(words.removeprefix("GPUs of ").removesuffix(" GiB"))
+    assert check_fit(shape, replace(question, memory_bytes=needed * GIB)).fits
+    assert not check_fit(shape, replace(question, memory_bytes=(needed - 1) * GIB)).fits
+
+
+@pytest.mark.parametrize(
+    ("config", "gpus", "splits"),
+    [(LLAMA_8B, 8, True), (LLAMA_8B, 16, True), (LLAMA_8B, 3, False), (QWEN2_HALF_B, 4, False)],
+    ids=["a head each", "repeated heads", "no third", "14 heads"],
+)
+def test_heads_are_split_evenly_or_not_at_all(
+    config: dict[str, Any], gpus: int, splits: bool
+) -> None:
+    assert can_split(derive_shape(config), gpus) == splits
 
 
 def test_what_fits_says_how_many_tokens_are_left() -> None:
-    fit = check_fit(derive_shape(LLAMA_8B), 80 * GIB, "None")
+    fit = check_fit(derive_shape(LLAMA_8B), Question(80 * GIB))
     assert fit.fits
     assert fit.sequences == fit.tokens // 8192 > 40
     assert f"{fit.tokens} tokens of cache" in fit.message
@@ -136,6 +172,6 @@ def test_a_config_without_a_size_is_refused_by_the_fields_name() -> None:
 @given(st.integers(1, 200), st.sampled_from(["None", "FP8", "Int8", "Int4"]))
 def test_more_memory_never_holds_fewer_tokens(memory_gib: int, quantization: str) -> None:
     shape = derive_shape(LLAMA_8B)
-    less = check_fit(shape, memory_gib * GIB, quantization)
-    more = check_fit(shape, (memory_gib + 1) * GIB, quantization)
+    less = check_fit(shape, Question(memory_gib * GIB, quantization))
+    more = check_fit(shape, Question((memory_gib + 1) * GIB, quantization))
     assert more.tokens >= less.tokens
