@@ -37,6 +37,8 @@ class FakeCluster:
         """Whether the write that kills takes effect."""
         self.refuse: dict[str, Exception] = {}
         """What to raise for writes of a kind."""
+        self.refuse_creates: Exception | None = None
+        """What to raise for new objects."""
         self._versions = itertools.count(1)
 
     def put(self, manifest: Manifest) -> Manifest:
@@ -134,6 +136,8 @@ class FakeCluster:
         self.writes.append((verb, kind, key))
         if dies and not self.reply_lost:
             raise Killed(verb, key)
+        if verb == "create" and self.refuse_creates is not None:
+            raise self.refuse_creates
         if kind in self.refuse:
             raise self.refuse[kind]
         left = self.put(change(self.objects.get((kind, key))))

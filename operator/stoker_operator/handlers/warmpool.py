@@ -39,7 +39,7 @@ from stoker_operator.decide.pool_size import (
     decide_pool_size,
 )
 from stoker_operator.decide.pool_status import PoolSources, derive_pool_status, keep_sizing
-from stoker_operator.decide.rollout import plan_rollout
+from stoker_operator.decide.rollout import pick_victims, plan_rollout
 from stoker_operator.errors import Conflict, NotFound, Rejected
 from stoker_operator.handlers.children import Children
 from stoker_operator.handlers.pools import PoolMemory, Pools
@@ -107,8 +107,11 @@ class WarmPoolReconciler:
         plan = plan_rollout(name, desired, observed, memory.failures, now)
         refill_at = next_refill_at(self._loading_since(key), now)
         create = () if refill_at is not None else plan.create
+        refused_before = memory.rejection is not None and now >= memory.rejected_until
         await self._apply(pool, wish, create, memory, now)
-        await self._delete(pool, plan.delete, now)
+        give_way = refused_before and memory.rejection is not None
+        doomed = (*plan.delete, *(_pick_old(observed) if give_way else ()))
+        await self._delete(pool, doomed, now)
         await self._report(key, pool, wish, memory, now)
         again_at = now + LOOK_S if desired > policy.least else None
         retry_at = memory.rejected_until if memory.rejection else None
@@ -250,6 +253,12 @@ class WarmPoolReconciler:
             self._snapshot.upsert(left, "WarmPool", now)
         except NotFound:
             self._snapshot.remove({"metadata": pool.metadata.model_dump(by_alias=True)}, "WarmPool")
+
+
+def _pick_old(observed: Observed) -> tuple[ObservedPod, ...]:
+    """A standby of an old template, to make way for its successor where a quota refuses both."""
+    old = [pod for pod in observed.live if pod.template != observed.template]
+    return pick_victims(old, 1, observed.template)
 
 
 def _derive_policy(pool: WarmPool) -> PoolPolicy:

@@ -57,7 +57,13 @@ class Pool:
 
     def wait_full(self, count: int = 1) -> list[dict[str, Any]]:
         """The standbys as soon as `count` can be adopted."""
-        self.wait(lambda found: found.get("standby", 0) >= count, f"full with {count}")
+
+        def full(found: dict[str, Any]) -> bool:
+            conditions = {one["type"]: one["reason"] for one in found.get("conditions", ())}
+            calm = conditions.get("Progressing") == "UpToDate"
+            return calm and found.get("standby", 0) >= count
+
+        self.wait(full, f"full with {count}")
         return self.standbys()
 
     def signal_engine(self, pod: dict[str, Any], number: int) -> None:

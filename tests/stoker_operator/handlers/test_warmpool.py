@@ -75,6 +75,22 @@ async def test_without_room_for_one_more_a_standby_goes_first() -> None:
     assert [name_of(pod) for pod in world.standbys] == [name_of(stuck)]
 
 
+async def test_where_a_quota_refuses_one_more_a_standby_makes_way() -> None:
+    world = PoolWorld().add(make_pool())
+    await world.fill()
+    world.add(make_pool(2, resources={"gpus": 0, "memory": "2Gi"}))
+    world.cluster.refuse_creates = Rejected("exceeded quota: pods", 403)
+    await world.settle()
+    [old] = world.standbys
+    world.now += 10
+    await world.settle()
+    assert name_of(old) not in [name_of(pod) for pod in world.standbys]
+    world.cluster.refuse_creates = None
+    world.now += 10
+    await world.settle()
+    assert len(world.standbys) == 1
+
+
 async def test_what_cannot_be_mounted_is_named_and_left_out() -> None:
     world = PoolWorld().add(
         make_pool(preload=["pvc://models/tiny", "hf://org/large"]),
