@@ -47,6 +47,7 @@ MANY_PARAMETERS: dict[str, str] = {
     "operator/stoker_cli/bench/command.py:bench": "the options of a command",
     "operator/stoker_cli/simulate/command.py:simulate": "the options of a command",
     "operator/stoker_cli/chat.py:chat": "the options of a command",
+    "operator/stoker_cli/fit.py:fit": "the options of a command",
     "operator/stoker_cli/quantize.py:quantize": "the options of a command",
     "operator/stoker_cli/serve.py:serve": "the options of a command",
 }
