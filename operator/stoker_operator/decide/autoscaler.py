@@ -209,7 +209,7 @@ def _expected(policy: Policy, state: ScaleState) -> tuple[float, float] | None:
     due = gaps.expected_s(policy.cold_start_s)
     if due is None or gaps.idle_at is None or policy.first_wake_s is not None:
         return None
-    lead_s = 1.2 * policy.cold_start_s
+    lead_s = max(1.2 * policy.cold_start_s, policy.late_start_s)
     return gaps.idle_at + due[0] - lead_s, gaps.idle_at + due[1]
 
 

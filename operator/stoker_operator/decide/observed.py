@@ -17,7 +17,7 @@ from stoker_operator.decide.replica import ReplicaModel
 DEFAULT_SLOTS = 32
 """Sequences that the runtime runs at once unless `engine.maxNumSeqs` says otherwise."""
 MISS_PRICE = 3.0
-"""A request that waits for a cold start is worth three cold starts of a replica's time."""
+"""A request that waits for a cold start is worth at most three cold starts of a replica's time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +103,12 @@ class Policy:
     slots: int = DEFAULT_SLOTS
     cold_start_s: float = 30.0
     """What a cold start is taken to last."""
+    late_start_s: float = 0.0
+    """What nine of ten cold starts stay within, as far as they were measured."""
     first_wake_s: float | None = None
     """What waking the first replica takes, where one is parked; else a cold start."""
     miss_price: float = MISS_PRICE
-    """What a request that meets a cold start is worth, in cold starts."""
+    """What a request that meets a cold start is worth, in cold starts, at most."""
     model: ReplicaModel | None = None
     """How fast a replica is, where it was calibrated."""
 

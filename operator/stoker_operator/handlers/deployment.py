@@ -138,7 +138,10 @@ class DeploymentReconciler:
         cold_start_s = estimate_cold_start_s(memory.history, source)
         path = self._adoption.expect_path(deployment, self._world.pod_settings)
         first_s = None if path == "fresh" else estimate_cold_start_s(memory.history, source, path)
-        policy = replace(observed.policy, cold_start_s=cold_start_s, first_wake_s=first_s)
+        late_s = estimate_cold_start_s(memory.history, source, quantile=0.9)
+        policy = replace(
+            observed.policy, cold_start_s=cold_start_s, late_start_s=late_s, first_wake_s=first_s
+        )
         decision = decide_scale(policy, memory.replicas, observed.demand, memory.scale, now)
         memory.replicas, memory.scale = decision.replicas, decision.state
         plan = plan_rollout(

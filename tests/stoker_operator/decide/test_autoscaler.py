@@ -227,6 +227,15 @@ def test_a_surplus_outlasts_the_early_sleep_of_a_parked_replica() -> None:
     assert (gone.replicas, gone.reason) == (0, Reason.IDLE_COST)
 
 
+def test_a_start_that_is_sometimes_late_is_begun_earlier() -> None:
+    gaps = Gaps(recent_s=(600.0,) * 6, weights=(0.0,) * 12 + (6.0,) + (0.0,) * 6, idle_at=NOW)
+    state = ScaleState(history=History(at=NOW - 1, gaps=gaps))
+    usual = _decide(0, make_demand(active_at=NOW), Policy(cold_start_s=25), state)
+    late = Policy(cold_start_s=25, late_start_s=60)
+    earlier = _decide(0, make_demand(active_at=NOW), late, state)
+    assert (usual.wake_at, earlier.wake_at) == (NOW + 552, NOW + 522)
+
+
 def test_a_minimum_is_never_left_for_an_expected_request() -> None:
     gaps = Gaps(recent_s=(600.0,) * 6, weights=(0.0,) * 12 + (6.0,) + (0.0,) * 6, idle_at=NOW)
     state = ScaleState(history=History(at=NOW - 1, gaps=gaps))
