@@ -18,7 +18,7 @@ import torch
 from stoker_runtime.engine.account import Account
 from stoker_runtime.engine.logprobs import PromptScores
 from stoker_runtime.engine.runner import Runner, spans
-from stoker_runtime.engine.sampler import Drawn, Sampler, find_finite
+from stoker_runtime.engine.sampler import Drawn, Sampler
 from stoker_runtime.errors import EngineCrashed, RequestInvalid
 from stoker_runtime.schedule.params import SamplingParams
 from stoker_runtime.schedule.scheduler import Counts, Scheduler
@@ -46,7 +46,7 @@ class Engine:
         self._spec = runner.model.spec
         self._seeds = random.Random(seed)
         self._end_ids = frozenset(self._spec.eos_token_ids)
-        self._sampler = Sampler()
+        self._sampler = Sampler(by_kernel=runner.model.ops.takes_pages)
         self._prompt_scores = PromptScores(runner)
         self._account = Account()
 
@@ -162,15 +162,13 @@ class Engine:
             return _Draws()
         ids = list(rows)
         logits = self._runner.score(hidden[torch.tensor(list(rows.values()), device=hidden.device)])
-        draws = _Draws()
-        finite = find_finite(logits)
-        if not all(finite):
-            lost = [id for id, good in zip(ids, finite, strict=True) if not good]
-            draws.errors = dict.fromkeys(lost, NOT_FINITE)
-            ids = [id for id, good in zip(ids, finite, strict=True) if good]
-            logits = logits[finite]
         seqs = [seq for id in ids if (seq := self._scheduler.find(id))]
-        draws.tokens = dict(zip(ids, self._sampler.draw(logits, seqs), strict=True))
+        draws = _Draws()
+        for id, drawn in zip(ids, self._sampler.draw(logits, seqs), strict=True):
+            if drawn is None:
+                draws.errors[id] = NOT_FINITE
+            else:
+                draws.tokens[id] = drawn
         return draws
 
     def _refuse(self, seq_id: str, code: ErrorCode, error: str) -> Output:

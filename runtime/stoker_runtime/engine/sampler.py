@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,6 +19,9 @@ from stoker_runtime.engine.tally import Tally
 from stoker_runtime.engine.truncation import draw_at, find_largest, keep_largest
 from stoker_runtime.engine.wishes import Draws, Wishes, build_wishes
 from stoker_runtime.schedule.sequence import Sequence
+
+if TYPE_CHECKING:
+    from stoker_runtime.engine.asked import KernelDraws
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +42,30 @@ def find_finite(logits: torch.Tensor) -> list[bool]:
 class Sampler:
     """Draws, and remembers what the batch asks for and what its sequences said."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, by_kernel: bool = False) -> None:
+        """With `by_kernel`, `kernels/gpu` draws, where the scores are."""
+        self._by_kernel = by_kernel
+        self._kernel_draws: KernelDraws | None = None
         self._tally = Tally()
         self._seqs: list[Sequence] = []
         self._wishes = Wishes(None, None, (), (), ())
 
     @torch.inference_mode()
-    def draw(self, logits: torch.Tensor, seqs: Rows[Sequence]) -> list[Drawn]:
-        """One token per row of [num_seqs, vocab]; log probabilities are the model's, unadjusted."""
+    def draw(self, logits: torch.Tensor, seqs: Rows[Sequence]) -> list[Drawn | None]:
+        """One token per row of [num_seqs, vocab], None for a row whose scores are no numbers.
+
+        Log probabilities are the model's, unadjusted.
+        """
+        if self._by_kernel:
+            return self._draw_by_kernel(logits, seqs)
+        finite = find_finite(logits)
+        if all(finite):
+            return list(self._draw_finite(logits, seqs))
+        good = [seq for seq, is_finite in zip(seqs, finite, strict=True) if is_finite]
+        drawn = iter(self._draw_finite(logits[finite], good) if good else ())
+        return [next(drawn) if is_finite else None for is_finite in finite]
+
+    def _draw_finite(self, logits: torch.Tensor, seqs: Rows[Sequence]) -> list[Drawn]:
         wishes = self._read(seqs, logits)
         adjusted = self._adjust(logits, seqs, wishes)
         if sum(len(draws.seqs) for draws in wishes.draws) == len(seqs):
@@ -54,7 +74,15 @@ class Sampler:
             tokens = find_largest(adjusted)
         for draws in wishes.draws:
             tokens[draws.rows] = _draw(adjusted[draws.rows], draws)
-        return _describe(logits, tokens, seqs, wishes.logprobs)
+        return _describe(logits, tokens.tolist(), seqs, wishes.logprobs)
+
+    def _draw_by_kernel(self, logits: torch.Tensor, seqs: Rows[Sequence]) -> list[Drawn | None]:
+        wishes = self._read(seqs, logits)
+        assert self._kernel_draws is not None, "made with the wishes"
+        tokens = self._kernel_draws.draw(self._adjust(logits, seqs, wishes))
+        known = [0 if token is None else token for token in tokens]
+        drawn = _describe(logits, known, seqs, wishes.logprobs)
+        return [None if token is None else one for token, one in zip(tokens, drawn, strict=True)]
 
     def forget(self, seq_id: str) -> None:
         """A sequence has ended."""
@@ -72,7 +100,15 @@ class Sampler:
         if len(known) != len(seqs) or any(a is not b for a, b in zip(known, seqs, strict=True)):
             self._seqs = list(seqs)
             self._wishes = build_wishes(seqs, logits.shape[-1], logits.device)
+            self._kernel_draws = self._build_kernel_draws(logits.device)
         return self._wishes
+
+    def _build_kernel_draws(self, device: torch.device) -> KernelDraws | None:
+        if not self._by_kernel:
+            return None
+        from stoker_runtime.engine.asked import KernelDraws  # not before: a CPU needs none of it
+
+        return KernelDraws(self._seqs, device)
 
     def _adjust(
         self, logits: torch.Tensor, seqs: Rows[Sequence], wishes: Wishes
@@ -110,14 +146,15 @@ def _draw(logits: torch.Tensor, draws: Draws) -> torch.Tensor:  # [num_rows]
 
 
 def _describe(
-    logits: torch.Tensor, tokens: torch.Tensor, seqs: Rows[Sequence], rows: Rows[int]
+    logits: torch.Tensor, tokens: Rows[int], seqs: Rows[Sequence], rows: Rows[int]
 ) -> list[Drawn]:
-    drawn = [Drawn(token) for token in tokens.tolist()]
+    drawn = [Drawn(token) for token in tokens]
     if not rows:
         return drawn
     width = max(seqs[row].params.logprobs or 0 for row in rows)
     asked = torch.tensor(rows, device=logits.device)
-    own, ranked = rank_tokens(logits[asked], tokens[asked], width)
+    own_ids = torch.tensor([tokens[row] for row in rows], device=logits.device)
+    own, ranked = rank_tokens(logits[asked], own_ids, width)
     for row, value, top in zip(rows, own, ranked, strict=True):
         drawn[row] = Drawn(drawn[row].token_id, value, tuple(top[: seqs[row].params.logprobs]))
     return drawn

@@ -15,7 +15,8 @@ import torch
 from stoker_runtime.engine.tally import has_penalty
 from stoker_runtime.schedule.sequence import Sequence
 
-_GREEDY_BELOW = 1e-5
+GREEDY_BELOW = 1e-5
+"""Temperatures down to 0 that mean the likeliest token."""
 _TILE_SCORES = 1 << 19
 """Scores that are turned into draws at once: 2 MiB, so that intermediates stay in the cache of a
 core; 32 rows of 49152 took 29 ms in one piece."""
@@ -72,7 +73,7 @@ def build_wishes(seqs: Rows[Sequence], vocab: int, device: torch.device) -> Wish
         if id < vocab
     ]
     tile = max(1, _TILE_SCORES // vocab)
-    drawn = [row for row, seq in enumerate(seqs) if seq.params.temperature > _GREEDY_BELOW]
+    drawn = [row for row, seq in enumerate(seqs) if seq.params.temperature > GREEDY_BELOW]
     return Wishes(
         bias=_entries(bias, device),
         bans=_entries(bans, device),
@@ -94,7 +95,7 @@ def _build_draws(rows: list[int], all_seqs: Rows[Sequence], device: torch.device
     return Draws(
         rows=torch.tensor(rows, device=device),
         seqs=seqs,
-        seeds=torch.tensor([_signed(seq.seed) for seq in seqs], device=device),
+        seeds=torch.tensor([signed(seq.seed) for seq in seqs], device=device),
         temperatures=column([p.temperature for p in params]),
         top_k=column([p.top_k or math.inf for p in params])
         if any(p.top_k for p in params)
@@ -111,6 +112,6 @@ def _entries(entries: list[tuple[int, int, float]], device: torch.device) -> Ent
     return Entries(*(torch.tensor(list(one), device=device) for one in (rows, ids, values)))
 
 
-def _signed(seed: int) -> int:
+def signed(seed: int) -> int:
     """The lowest 64 bits as torch holds them."""
     return ((seed + (1 << 63)) & ((1 << 64) - 1)) - (1 << 63)

@@ -7,6 +7,7 @@ depends on the number of tiles alone, so that a recorded graph serves sequences 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -63,17 +64,24 @@ class Shape:
 
 
 _PROMPTS = {
-    64: Shape(128, 64, 64, 4, 3),
-    128: Shape(128, 64, 128, 8, 3),
-    256: Shape(64, 32, 256, 8, 2),
+    "sm_80": {
+        64: Shape(128, 64, 64, 8, 3),
+        128: Shape(128, 32, 128, 8, 3),
+        256: Shape(64, 32, 256, 8, 2),
+    },
+    "sm_90": {
+        64: Shape(128, 64, 64, 8, 3),
+        128: Shape(128, 64, 128, 8, 3),
+        256: Shape(64, 32, 256, 8, 2),
+    },
 }
 _DECODES = {
     64: Shape(16, 64, 64, 4, 3),
     128: Shape(16, 64, 128, 4, 3),
     256: Shape(16, 32, 256, 4, 3),
 }
-"""By the room for entries of a head. Chosen so that keys and values of all stages fit into an
-A100's shared memory, and sums into registers; not tuned on a GPU yet."""
+"""By the room for entries of a head, and of prompts by the generation of GPUs. Chosen so that keys
+and values of all stages fit into shared memory, and sums into registers; not tuned on a GPU yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +128,16 @@ class _Job:
     @property
     def room(self) -> int:
         """For entries of a head; soft caps are compiled for those that models have them with."""
-        rooms = _PROMPTS if self.scoring.softcap is None else _SOFTCAP_ROOMS
+        rooms = _DECODES if self.scoring.softcap is None else _SOFTCAP_ROOMS
         return _find_room(self.q.shape[2], rooms)
 
     @property
     def shape(self) -> Shape:
         """Decodes have one row for each query head of a group, and few fit in the narrow one."""
         group = self.q.shape[1] // self.cache.shape[3]
-        shapes = _DECODES if self.is_decode and group <= _MAX_NARROW else _PROMPTS
-        return shapes[self.room]
+        if self.is_decode and group <= _MAX_NARROW:
+            return _DECODES[self.room]
+        return _PROMPTS[_find_arch(self.q.device)][self.room]
 
     @property
     def num_shares(self) -> int:
@@ -142,11 +151,11 @@ class _Job:
 
 def specialisations(arch: Arch) -> Iterator[Specialisation]:
     """Every size of head, cache and number of shares; soft caps for heads that have them."""
-    for dtype, room in product(FLOATS, _PROMPTS):
+    for dtype, room in product(FLOATS, _DECODES):
         softcaps = (False, True) if room in _SOFTCAP_ROOMS else (False,)
         for cache, has_softcap in product((dtype, "i8"), softcaps):
             types = {"T": dtype, "C": cache}
-            yield _specialise(types, _PROMPTS[room], 1, has_softcap)
+            yield _specialise(types, _PROMPTS[arch.name][room], 1, has_softcap)
             for num_shares in _SHARES:
                 yield _specialise(types, _DECODES[room], num_shares, has_softcap)
         for num_shares in _SHARES[:-1]:
@@ -155,7 +164,8 @@ def specialisations(arch: Arch) -> Iterator[Specialisation]:
 
 def tokens_per_tile(num_heads: int, num_kv_heads: int, head_dim: int) -> int:
     """How many tokens of a prompt a tile may have."""
-    return _PROMPTS[_find_room(head_dim, _PROMPTS)].block_m // (num_heads // num_kv_heads)
+    room = _find_room(head_dim, _DECODES)
+    return min(shapes[room].block_m for shapes in _PROMPTS.values()) // (num_heads // num_kv_heads)
 
 
 def _attend(job: _Job, out: torch.Tensor) -> None:
@@ -177,6 +187,13 @@ def _attend(job: _Job, out: torch.Tensor) -> None:
     if num_shares > 1:
         merge = _specialise_merge(types["T"], num_shares, job.room)
         launch(merge, (len(tiles), num_heads, 1), parts, sums, tiles, out, num_heads, head_dim)
+
+
+@functools.cache
+def _find_arch(device: torch.device) -> str:
+    """The table for a device; the interpreter takes the newest."""
+    is_old = device.type == "cuda" and torch.cuda.get_device_capability(device) < (9, 0)
+    return "sm_80" if is_old else "sm_90"
 
 
 def _find_room(head_dim: int, rooms: Iterable[int]) -> int:

@@ -1,0 +1,60 @@
+"""A sampler that draws by the kernel does what sequences ask, as one that draws by torch does."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from stoker_runtime.engine.sampler import Drawn, Sampler
+from stoker_runtime.schedule.params import SamplingParams
+from stoker_runtime.schedule.sequence import Sequence
+from support.gpu import DEVICE
+
+VOCAB = 40
+
+
+def make_sequence(seed: int = 0, made: tuple[int, ...] = (), **params: object) -> Sequence:
+    fields = {"max_tokens": 100, **params}
+    seq = Sequence(f"s{seed}", (1, 2), SamplingParams(**fields), frozenset({7}), seed)  # type: ignore[arg-type]
+    seq.output_ids.extend(made)
+    return seq
+
+
+def make_logits(rows: int) -> torch.Tensor:
+    torch.manual_seed(rows)
+    return torch.randn(rows, VOCAB, device=DEVICE) * 3
+
+
+def test_greedy_rows_and_log_probabilities_equal_torchs() -> None:
+    seqs = [
+        make_sequence(0, temperature=0.0, logprobs=2),
+        make_sequence(1, (4, 4, 5), temperature=0.0, presence_penalty=1.5, repetition_penalty=1.3),
+        make_sequence(2, temperature=0.0, logit_bias={9: 50.0}, logprobs=0),
+        make_sequence(3, temperature=0.0, min_tokens=3, logit_bias={7: 90.0}),
+        make_sequence(4, temperature=5.0, top_k=1),
+    ]
+    logits = make_logits(len(seqs))
+    assert Sampler(by_kernel=True).draw(logits, seqs) == Sampler().draw(logits, seqs)
+
+
+def test_a_draw_depends_on_its_own_seed_and_length_alone() -> None:
+    sampler, logits = Sampler(by_kernel=True), make_logits(1).expand(4, -1)
+    seqs = [make_sequence(seed, temperature=2.0) for seed in (5, 6, 7, 8)]
+    together = sampler.draw(logits, seqs)
+    alone = [Sampler(by_kernel=True).draw(logits[:1], [seq])[0] for seq in seqs]
+    assert together == alone
+    for seq in seqs:
+        seq.output_ids.append(3)
+    assert sampler.draw(logits, seqs) != together
+
+
+@pytest.mark.parametrize("by_kernel", [False, True], ids=["torch", "kernel"])
+def test_rows_whose_scores_are_no_numbers_get_no_token(by_kernel: bool) -> None:
+    logits = make_logits(4)
+    logits[1, 3], logits[2], logits[3, 0] = math.nan, -math.inf, -math.inf
+    seqs = [make_sequence(seed) for seed in range(4)]
+    drawn = Sampler(by_kernel=by_kernel).draw(logits, seqs)
+    assert [type(one) for one in drawn] == [Drawn, type(None), type(None), Drawn]
+    assert Sampler(by_kernel=by_kernel).draw(logits[1:2], seqs[1:2]) == [None]
