@@ -143,7 +143,9 @@ def _check_get(request: Request, path: str, known: bool) -> None:
     if not known and path in POSTS:
         raise errors.method_not_allowed(request.method, path, "POST")
     if not known:
-        raise errors.unknown_path(request.method, path)
+        meant = f"/v1{path}"
+        is_close = meant in POSTS or meant == MODELS
+        raise errors.unknown_path(request.method, path, meant if is_close else "")
 
 
 def _respond_health(reply: Reply, good: bool) -> None:

@@ -80,9 +80,10 @@ def unauthorized() -> ApiError:
     return error
 
 
-def unknown_path(method: str, path: str) -> ApiError:
-    """404: no such route."""
-    return ApiError(404, "unknown_url", f"Unknown request URL: {method} {path[:200]}.")
+def unknown_path(method: str, path: str, meant: str = "") -> ApiError:
+    """404: no such route; what was `meant` if the base URL of a client lacks its end."""
+    hint = f" Did you mean {meant}? A base URL ends with /v1." if meant else ""
+    return ApiError(404, "unknown_url", f"Unknown request URL: {method} {path[:200]}.{hint}")
 
 
 def method_not_allowed(method: str, path: str, allowed: str) -> ApiError:

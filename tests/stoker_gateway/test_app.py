@@ -115,6 +115,16 @@ async def test_wrong_routes_are_refused_in_the_openai_shape(
         assert answer.headers.get("allow") == allow
 
 
+async def test_a_base_url_without_its_end_is_mended_in_the_error() -> None:
+    async with running_gateway() as gateway:
+        client = openai.AsyncOpenAI(base_url=gateway.url, api_key="none", max_retries=0)
+        async with client:
+            with pytest.raises(openai.NotFoundError, match="Did you mean /v1/chat/completions"):
+                await client.chat.completions.create(model="chat", messages=MESSAGES)
+            with pytest.raises(openai.NotFoundError, match="Did you mean /v1/models"):
+                await client.models.list()
+
+
 @pytest.mark.parametrize("path", ["/tokenize", "/detokenize", "/v1/embeddings", "/v1/rerank?x=1"])
 async def test_other_routes_that_name_a_model_are_passed_through(path: str) -> None:
     async with running_gateway() as gateway, FakeRuntime() as runtime:

@@ -60,6 +60,8 @@ def run_odd_pod() -> Iterator[str]:
     with _Server(("127.0.0.1", 0), _Conversation) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
-        yield "{}:{}".format(*server.server_address[:2])
-        server.shutdown()
-        thread.join()
+        try:
+            yield "{}:{}".format(*server.server_address[:2])
+        finally:
+            server.shutdown()
+            thread.join()

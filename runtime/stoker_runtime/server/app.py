@@ -93,7 +93,8 @@ class App:
         if not is_open and not self._knows_key(request):
             return refusal.unauthorized("authorization" in request.headers)
         if route is None:
-            return refusal.unknown_route(request.method, request.path[:200])
+            meant = f"/v1{request.path}" if f"/v1{request.path}" in self._routes else ""
+            return refusal.unknown_route(request.method, request.path[:200], meant)
         allowed = ("GET", "HEAD") if route.method == "GET" else (route.method,)
         if request.method not in allowed:
             return refusal.method_not_allowed(request.method, request.path[:200], allowed)

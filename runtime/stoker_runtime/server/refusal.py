@@ -88,9 +88,10 @@ def model_not_found(name: str) -> Refusal:
     return Refusal(404, message, param="model", code="model_not_found")
 
 
-def unknown_route(method: str, path: str) -> Refusal:
-    """No such path."""
-    return Refusal(404, f"Unknown request URL: {method} {path}", code="unknown_url")
+def unknown_route(method: str, path: str, meant: str = "") -> Refusal:
+    """No such path; what was `meant` if the base URL of a client lacks its end."""
+    hint = f" Did you mean {meant}? A base URL ends with /v1." if meant else ""
+    return Refusal(404, f"Unknown request URL: {method} {path}.{hint}", code="unknown_url")
 
 
 def method_not_allowed(method: str, path: str, allowed: tuple[str, ...]) -> Refusal:

@@ -82,6 +82,12 @@ def test_an_unknown_route_is_refused_by_name(server: RuntimeServer) -> None:
     assert answer.status == 404
     assert answer.error["code"] == "unknown_url"
     assert "POST /v1/embeddings" in answer.error["message"]
+    assert "Did you mean" not in answer.error["message"]
+
+
+def test_a_base_url_without_its_end_is_mended_in_the_error(server: RuntimeServer) -> None:
+    answer = server.request("POST", "/chat/completions", {})
+    assert "Did you mean /v1/chat/completions?" in answer.error["message"]
 
 
 @pytest.mark.parametrize(
