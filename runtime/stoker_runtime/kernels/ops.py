@@ -7,13 +7,21 @@ one of them for its whole life; a step's plan brings the attention that fits its
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
 
 from stoker_runtime.kernels import reference
 from stoker_runtime.kernels.cache import KvCache
+from stoker_runtime.kernels.linear import Linear
 from stoker_runtime.kernels.reference import Angles, Heads, RmsNorm, Scoring
+
+Gate = Callable[[torch.Tensor], torch.Tensor]
+"""[num_tokens, 2 · inter] → [num_tokens, inter]."""
+Mixture = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Tokens [num_tokens, hidden], weights and chosen experts of each [num_tokens, num_chosen] → the
+sum of what each token's experts make of it."""
 
 
 class Ops(Protocol):
@@ -58,6 +66,12 @@ class Ops(Protocol):
 
     def gelu_and_multiply(self, gate_up: torch.Tensor) -> torch.Tensor:  # [num_tokens, inter]
         """gelu(gate) · up with gelu's tanh approximation, of [num_tokens, 2 · inter]."""
+        ...
+
+    def group_experts(
+        self, gate_ups: Sequence[Linear], downs: Sequence[Linear], gate: Gate
+    ) -> Mixture | None:
+        """All experts of a layer at once; None if each is to be called for itself."""
         ...
 
 

@@ -14,9 +14,9 @@ from stoker_runtime.kernels import reference
 from stoker_runtime.kernels.cache import KvCache
 from stoker_runtime.kernels.embedding import Embedding
 from stoker_runtime.kernels.linear import Linear
-from stoker_runtime.kernels.ops import AttentionPlan, Ops
+from stoker_runtime.kernels.ops import AttentionPlan, Gate, Ops
 from stoker_runtime.kernels.reference import Angles, Heads, RmsNorm, Scoring
-from stoker_runtime.model.layers import Experts, Gate, Mlp, Rope, SharedExpert, build_rope
+from stoker_runtime.model.layers import Experts, Mlp, Rope, SharedExpert, build_rope
 from stoker_runtime.model.spec import LayerSpec, ModelSpec
 from stoker_runtime.model.weights import Weights
 
@@ -195,10 +195,13 @@ class _LayerBuilder:
         shared = None
         if experts.shared_size:
             shared = SharedExpert(self._mlp("shared."), self._tensor("shared_gate"))
+        mlps = tuple(self._mlp(f"experts.{index}.") for index in range(experts.num_experts))
+        ups, downs = [one.gate_up for one in mlps], [one.down for one in mlps]
         return Experts(
             router=self._tensor("router"),
-            mlps=tuple(self._mlp(f"experts.{index}.") for index in range(experts.num_experts)),
+            mlps=mlps,
             num_chosen=experts.num_chosen,
             normalizes=experts.normalizes,
             shared=shared,
+            together=self.ops.group_experts(ups, downs, self._gate()),
         )

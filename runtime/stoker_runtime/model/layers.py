@@ -7,7 +7,6 @@ Knows weights as tensors handed in; does not know names, files or the cache. Pla
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,11 +14,9 @@ from torch.nn import functional as F
 
 from stoker_runtime.kernels import reference
 from stoker_runtime.kernels.linear import Linear
+from stoker_runtime.kernels.ops import Gate, Mixture
 from stoker_runtime.kernels.reference import Angles
 from stoker_runtime.model.rope import RopeSpec
-
-Gate = Callable[[torch.Tensor], torch.Tensor]
-"""[num_tokens, 2 · inter] → [num_tokens, inter]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +54,8 @@ class Experts:
     normalizes: bool
     """The weights of a token's experts sum to 1."""
     shared: SharedExpert | None = None
+    together: Mixture | None = None
+    """All MLPs at once, where the device has a way to do that."""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:  # [num_tokens, hidden]
         """Apply the experts that have tokens, each to all of its own at once."""
@@ -65,6 +64,8 @@ class Experts:
         if self.normalizes:
             weights = weights / weights.sum(dim=-1, keepdim=True)
         out = torch.zeros_like(x) if self.shared is None else self.shared(x)
+        if self.together is not None:
+            return out + self.together(x, weights, chosen)
         for expert in sorted(set(chosen.flatten().tolist())):
             rows, places = (chosen == expert).nonzero(as_tuple=True)
             made = self.mlps[expert](x[rows]) * weights[rows, places, None].to(x.dtype)

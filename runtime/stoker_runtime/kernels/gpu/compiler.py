@@ -10,6 +10,7 @@ import importlib
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,7 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from stoker_runtime.kernels.gpu.cache import Entry, write_compiled
+from stoker_runtime.kernels.gpu.cache import COMPILED, Entry, write_compiled
 from stoker_runtime.kernels.gpu.catalogue import FILES, specialisations_of
 from stoker_runtime.kernels.gpu.registry import ARCHS, Arch, Specialisation
 
@@ -126,3 +127,16 @@ def _measure(code: bytes) -> tuple[int, int]:
     found = _USAGE.search(said)
     assert found is not None, f"cuobjdump says nothing of registers: {said}"
     return int(found[1]), int(found[2])
+
+
+def main(archs: str) -> int:
+    """Compile where the runtime looks; 1 if registers of a kernel did not suffice."""
+    order = Order(archs.split(","), COMPILED, len(os.sched_getaffinity(0)))
+    made = build(order, lambda done, total: print(f"kernels: {done} of {total}", flush=True))
+    spilled = [one.key for entries in made.values() for one in entries if one.stack_bytes]
+    print(f"kernels: {sum(map(len, made.values()))} in {COMPILED}, spilled: {spilled or 'none'}")
+    return 1 if spilled else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from stoker_runtime.kernels.gpu.gate import gelu_and_multiply as gelu_and_multiply
 from stoker_runtime.kernels.gpu.gate import silu_and_multiply as silu_and_multiply
+from stoker_runtime.kernels.gpu.moe import group_experts as group_experts
 from stoker_runtime.kernels.gpu.norm import add_and_normalise as add_and_normalise
 from stoker_runtime.kernels.gpu.norm import normalise as normalise
 from stoker_runtime.kernels.gpu.turn import turn_and_store as turn_and_store

@@ -204,6 +204,8 @@ def _specialise(dtype: str, bits: int, group: int, block_m: int) -> Specialisati
         "BLOCK_M": block_m,
         "BLOCK_N": _BLOCK_N,
     }
+    if block_m == _BLOCKS_M[-1]:  # the registers of 4 warps do not suffice
+        return _PRODUCT.specialise({"T": dtype}, constants, num_warps=8, num_stages=3)
     return _PRODUCT.specialise({"T": dtype}, constants, num_warps=4, num_stages=4)
 
 
