@@ -18,6 +18,7 @@ from urllib3.exceptions import HTTPError
 from stoker_api import names
 
 METRICS_PORT = 9090
+"""Where an operator listens that does not name its port."""
 TIMEOUT_S = 20.0
 
 
@@ -30,7 +31,7 @@ def fetch_arrivals(key: str, namespace: str, address: str = "") -> dict[str, Any
     if address:
         return _read(f"{address.rstrip('/')}/arrivals/{key}")
     try:
-        told = [_ask(name, namespace, key) for name in _operators(namespace)]
+        told = [_ask(place, namespace, key) for place in _operators(namespace)]
     except HTTPError as error:
         raise typer.BadParameter(f"the cluster does not answer: {error}") from error
     except ApiException as error:
@@ -43,14 +44,21 @@ def fetch_arrivals(key: str, namespace: str, address: str = "") -> dict[str, Any
 
 
 def _operators(namespace: str) -> list[str]:
+    """`pod:port` of each operator that runs."""
     selector = f"{names.LABEL_COMPONENT}=operator"
     api: Any = client.CoreV1Api()
     pods = api.list_namespaced_pod(namespace, label_selector=selector)
-    return [pod.metadata.name for pod in pods.items if pod.status.phase == "Running"]
+    running = (pod for pod in pods.items if pod.status.phase == "Running")
+    return [f"{pod.metadata.name}:{_metrics_port(pod)}" for pod in running]
 
 
-def _ask(pod: str, namespace: str, key: str) -> dict[str, Any]:
-    path = f"/api/v1/namespaces/{namespace}/pods/{pod}:{METRICS_PORT}/proxy/arrivals/{key}"
+def _metrics_port(pod: Any) -> int:
+    ports = (port for one in pod.spec.containers for port in one.ports or ())
+    return next((port.container_port for port in ports if port.name == "metrics"), METRICS_PORT)
+
+
+def _ask(place: str, namespace: str, key: str) -> dict[str, Any]:
+    path = f"/api/v1/namespaces/{namespace}/pods/{place}/proxy/arrivals/{key}"
     api: Any = client.ApiClient()
     request = api.param_serialize("GET", path, auth_settings=["BearerToken"])
     answer = api.call_api(*request[:2], header_params=request[2], _request_timeout=TIMEOUT_S)

@@ -17,7 +17,12 @@ PODS = "/api/v1/namespaces/stoker/pods"
 
 
 def make_pod(name: str, phase: str = "Running") -> dict[str, Any]:
-    return {"metadata": {"name": name}, "status": {"phase": phase}}
+    container = {"name": "operator", "ports": [{"name": "metrics", "containerPort": 9191}]}
+    return {
+        "metadata": {"name": name},
+        "spec": {"containers": [container]},
+        "status": {"phase": phase},
+    }
 
 
 def told(*minutes: list[int]) -> dict[str, Any]:
@@ -30,8 +35,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallCl
     items = [make_pod("old"), make_pod("young"), make_pod("gone", "Succeeded")]
     documents = {
         PODS: {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items},
-        f"{PODS}/old:9090/proxy/arrivals/team/chat": told([1], [2]),
-        f"{PODS}/young:9090/proxy/arrivals/team/chat": told([2]),
+        f"{PODS}/old:9191/proxy/arrivals/team/chat": told([1], [2]),
+        f"{PODS}/young:9191/proxy/arrivals/team/chat": told([2]),
     }
     with small_cluster(documents, tmp_path, monkeypatch) as server:
         config.load_kube_config(str(tmp_path / "kubeconfig"))
@@ -44,7 +49,7 @@ def test_the_operator_that_remembers_most_is_believed(cluster: SmallCluster) -> 
 
 
 def test_an_operator_that_may_not_be_asked_is_told_with_a_way_out(cluster: SmallCluster) -> None:
-    cluster.documents[f"{PODS}/old:9090/proxy/arrivals/team/chat"] = 403
+    cluster.documents[f"{PODS}/old:9191/proxy/arrivals/team/chat"] = 403
     with pytest.raises(typer.BadParameter, match=r"403 .* give `--operator http://localhost:9090`"):
         fetch_arrivals("team/chat", "stoker")
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from kubernetes import config
 
 from e2e.harness.apiserver import ControlPlane
 from stoker_api.tokens import derive_token
+from stoker_cli.recall import fetch_arrivals
+from stoker_cli.simulate.recorded import expand_minutes
 from stoker_operator.cluster.client import KubeCluster
 from stoker_operator.errors import NotFound
 from support.operator_stand import GatewayWorker, OperatorProcess, eventually
@@ -118,6 +122,40 @@ async def test_wakes_in_milliseconds_marks_and_sleeps_again(
     await _settled(api, namespace, "chat", "ScaledToZero")
     assert gateway.tokens[-1] == "Bearer " + derive_token(b"a test key", "demand")
     assert await operator.end() == 0
+
+
+async def test_a_day_is_remembered_and_read_through_the_api_server(
+    plane: ControlPlane, api: KubeCluster, gateway: GatewayWorker, start: Start, namespace: str
+) -> None:
+    operator = await start("alone")
+    plane.kubectl.apply(_model("chat"), namespace=namespace)
+    await _settled(api, namespace, "chat", "ScaledToZero")
+    await gateway.demand(f"{namespace}/chat", queued=1, arrivals=1, arrived_tokens=50)
+    await gateway.demand(f"{namespace}/chat", queued=3, arrivals=3, arrived_tokens=170)
+    await _settled(api, namespace, "chat", "Waking")
+    _show_as_pod(plane, operator)
+    config.load_kube_config(str(plane.kubeconfig))
+    told = await asyncio.to_thread(fetch_arrivals, f"{namespace}/chat", "stoker")
+    rows = expand_minutes(told)
+    assert len(rows) == 3
+    assert abs(sum(row.input_tokens for row in rows) - 170) < 3
+    plane.kubectl("delete", "pod", "operator-0", "-n", "stoker", "--grace-period=0", "--force")
+
+
+def _show_as_pod(plane: ControlPlane, operator: OperatorProcess) -> None:
+    """The process as the pod that it would be in a cluster, at an address that is no loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outwards:
+        outwards.connect(("192.0.2.1", 9))  # sends nothing: it only picks the interface
+        address = outwards.getsockname()[0]
+    labels = {"app.kubernetes.io/component": "operator"}
+    ports = [{"name": "metrics", "containerPort": operator.metrics_port}]
+    container = {"name": "operator", "image": "operator", "ports": ports}
+    pod = {"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [container]}}
+    metadata = {"name": "operator-0", "labels": labels}
+    plane.kubectl.apply(pod | {"metadata": metadata}, namespace="stoker")
+    status = json.dumps({"status": {"phase": "Running", "podIP": address}})
+    patch = ("patch", "pod", "operator-0", "--subresource=status", "--type=merge", "-p", status)
+    plane.kubectl(*patch, "-n", "stoker")
 
 
 def _ready_announcement(pod: dict[str, Any]) -> dict[str, Any]:

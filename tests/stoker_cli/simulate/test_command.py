@@ -43,7 +43,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallCl
     """A deployment, and an operator that remembers its last day."""
     manifest = make_deployment(scaling={"idleTimeout": "90s"})
     manifest["metadata"]["namespace"] = NAMESPACE
-    pods = [{"metadata": {"name": "op"}, "status": {"phase": "Running"}}]
+    spec = {"containers": [{"name": "operator"}]}
+    pods = [{"metadata": {"name": "op"}, "spec": spec, "status": {"phase": "Running"}}]
     columns = ["minute", "requests", "peak", "input_tokens", "output_tokens"]
     told = {"columns": columns, "minutes": [[10, 3, 3, 60, 30], [55, 1, 1, 20, 10]]}
     place = "/api/v1/namespaces/stoker/pods"
