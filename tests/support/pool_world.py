@@ -7,6 +7,7 @@ pool and deployments by turns until nothing more is written.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from stoker_api import names
@@ -60,6 +61,14 @@ class PoolWorld(OperatorWorld):
                 await asyncio.sleep(0)
             quiet = quiet + 1 if len(self.cluster.writes) == before else 0
         return min((at for at in looks if at is not None), default=None)
+
+    async def wait_for(self, holds: Callable[[], bool]) -> None:
+        """Settle until something that takes a moment has happened."""
+        for _ in range(400):
+            await self.settle()
+            if holds():
+                return
+        raise AssertionError("it did not happen")
 
     async def _look(self, reconcile: Any, key: str) -> float | None:
         self.cluster.show(self.snapshot, self.now)

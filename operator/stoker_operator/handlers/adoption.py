@@ -1,9 +1,9 @@
-"""Replicas out of warm pools: take a standby, have it load, and let it go again.
+"""Replicas out of warm pools: take a standby and have it load.
 
-Knows the order of the writes and that each is safe to repeat; which standby fits and when one is
-worth returning is in `decide.pool`. Two marks on the pod say how far things are, so an operator
-that was killed goes on at its next look: the deployment's label (it is ours, the order to load is
-sent until it is answered) and `stoker.dev/released-at` (it is let go, `/unload` is sent).
+Knows the order of the writes and that each is safe to repeat; which standby fits is in
+`decide.pool`, the way back in `release`. Two marks on the pod say how far things are, so one that
+was killed goes on at its next look: the deployment's label (it is ours, the order to load is sent
+until it is answered) and `stoker.dev/released-at` (it is let go, `/unload` is sent).
 
     standby ─relabel→ ours ─/load→ Ready (announced by the pod itself) ─mark→ released ─/unload→
     standby, or deleted where the pool does not want it or anything failed.
@@ -19,8 +19,8 @@ from collections.abc import Sequence
 
 from stoker_api import names
 from stoker_api.conditions import Reason
-from stoker_api.v1alpha1 import LLMDeployment, WarmPool
-from stoker_operator.build.adoption import build_adoption, build_load, build_return
+from stoker_api.v1alpha1 import LLMDeployment
+from stoker_operator.build.adoption import build_adoption, build_load
 from stoker_operator.build.frame import PodSettings
 from stoker_operator.build.pod import PodOrder
 from stoker_operator.build.standby import locate
@@ -35,18 +35,16 @@ from stoker_operator.decide.pool import (
     Need,
     derive_need,
     expect_path,
-    is_worth_returning,
     may_soon_have,
     pick_standbys,
 )
 from stoker_operator.errors import Conflict, NotFound
 from stoker_operator.handlers.memory import Memory
 from stoker_operator.handlers.pools import Pools
+from stoker_operator.handlers.release import EMPTY_GRACE_S, Release
 
 logger = logging.getLogger(__name__)
 
-EMPTY_GRACE_S = 5
-"""A pod that could not load, or has unloaded, has nothing to finish."""
 ANSWER_S = 0.5
 """A standby that this process has never heard of is waited for so long at most."""
 DISTRUST_S = 60.0
@@ -60,6 +58,7 @@ class Adoption:
         self._cluster = cluster
         self._snapshot = snapshot
         self._pools = pools
+        self._release = Release(cluster, snapshot, pools)
 
     async def adopt(
         self,
@@ -120,28 +119,10 @@ class Adoption:
             if not pool_of(pod) or "deletionTimestamp" in metadata:
                 continue
             if names.ANNOTATION_RELEASED_AT in metadata.get("annotations", {}):
-                await self._see_off(pod, now)
+                await self._release.see_off(pod, now)
             elif metadata["labels"].get(names.LABEL_TEMPLATE) == template:
                 failed = await self._see_in(deployment, pod, memory, now) or failed
         return failed
-
-    async def release(self, deployment: LLMDeployment, name: str, now: float) -> bool:
-        """Let a pod go back to its pool, if it is one's and wanted there; whether it goes."""
-        pod = self._snapshot.get("Pod", f"{deployment.metadata.namespace}/{name}")
-        if pod is None or not pool_of(pod) or not self._is_wanted_back(pod):
-            return False
-        ready = names.ANNOTATION_ADDRESS in pod["metadata"].get("annotations", {})
-        if not ready:
-            return False
-        mark: dict[str, str | None] = {names.ANNOTATION_RELEASED_AT: f"{now:.6f}"}
-        try:
-            left = await self._cluster.annotate("Pod", pod["metadata"], mark)
-        except (NotFound, Conflict):
-            return False
-        self._snapshot.upsert(left, "Pod", now)
-        logger.info("let pod %s go back to pool %s", key_of(pod), pool_of(pod))
-        await self._see_off(left, now)
-        return True
 
     async def _take(self, deployment: LLMDeployment, pod: Manifest, order: PodOrder) -> bool:
         """One write that only one of two can win; then the order to load, not waited for."""
@@ -177,51 +158,10 @@ class Adoption:
         if failure is None:
             return None
         memory.distrusted_until = now + DISTRUST_S
-        await self._delete(pod, now, EMPTY_GRACE_S)
+        await self._release.delete(pod, now, EMPTY_GRACE_S)
         reason, words = failure
         message = f"Standby {pod['metadata']['name']} could not load the model ({reason}): {words}"
         return Note("Warning", Reason.ADOPTION_FAILED, f"{message} A fresh pod is started.")
-
-    async def _see_off(self, pod: Manifest, now: float) -> None:
-        """See that it forgets the model, then hand it back."""
-        outcome = self._pools.order(pod, "/unload")
-        if outcome is None:
-            return
-        if outcome.failure is not None or not self._is_wanted_back(pod):
-            grace_s = EMPTY_GRACE_S if outcome.failure is None else None
-            await self._delete(pod, now, grace_s)
-            return
-        manifest = self._snapshot.get("WarmPool", pool_of(pod))
-        assert manifest is not None, "a pool that wants it is there"
-        pool = WarmPool.model_validate(manifest)
-        try:
-            left = await self._cluster.change(build_return(pool, pod))
-            self._snapshot.upsert(left, "Pod", now)
-            logger.info("returned %s to pool %s", key_of(pod), pool_of(pod))
-        except (NotFound, Conflict):
-            return  # the watch brings what it is now
-        self._pools.touch_pool(pool_of(pod))
-
-    def _is_wanted_back(self, pod: Manifest) -> bool:
-        key = pool_of(pod)
-        memory, manifest = self._pools.known(key), self._snapshot.get("WarmPool", key)
-        if memory is None or manifest is None or "deletionTimestamp" in manifest["metadata"]:
-            return False
-        template = pod["metadata"]["labels"].get(names.LABEL_POOL_TEMPLATE, "")
-        return is_worth_returning(
-            template, memory.template, self._pools.standbys(key), memory.sizing.desired
-        )
-
-    async def _delete(self, pod: Manifest, now: float, grace_s: int | None) -> None:
-        """Delete the very pod; it no longer counts."""
-        try:
-            left = await self._cluster.delete("Pod", _names(pod), grace_s)
-        except (NotFound, Conflict):
-            left = {}
-        if left.get("kind") == "Pod" and left["metadata"].get("deletionTimestamp"):
-            self._snapshot.upsert(left, "Pod", now)
-        else:
-            self._snapshot.remove(pod, "Pod")
 
 
 def pool_key(deployment: LLMDeployment) -> str | None:
@@ -242,7 +182,3 @@ def _saved_s(history: ColdStartHistory, source: str) -> float:
     """What a standby saves a wake, as measured or guessed."""
     fresh_s = estimate_cold_start_s(history, source)
     return fresh_s - estimate_cold_start_s(history, source, "warm")
-
-
-def _names(pod: Manifest) -> Manifest:
-    return {key: pod["metadata"][key] for key in ("namespace", "name", "uid")}

@@ -45,6 +45,7 @@ from stoker_operator.handlers.children import Children
 from stoker_operator.handlers.marks import Marks
 from stoker_operator.handlers.memory import Memory, recall
 from stoker_operator.handlers.pools import Pools
+from stoker_operator.handlers.release import Release
 from stoker_operator.handlers.report import Reporter
 from stoker_operator.metrics import COLD_START_SECONDS, DEMAND_TO_POD_SECONDS
 
@@ -77,6 +78,7 @@ class DeploymentReconciler:
         self._reporter = Reporter(world.cluster, world.snapshot, world.gateway_url)
         self._marks = Marks(world.cluster, world.snapshot)
         self._adoption = Adoption(world.cluster, world.snapshot, world.pools)
+        self._release = Release(world.cluster, world.snapshot, world.pools)
         self._memories: dict[str, Memory] = {}
         self._asked_at: dict[str, float] = {}
         self._parsed: dict[str, tuple[str, LLMDeployment, str]] = {}
@@ -211,7 +213,8 @@ class DeploymentReconciler:
             memory.rejected_until = now + REJECTED_RETRY_S
             memory.rejected_generation = generation
         for pod in doomed:
-            if not await self._adoption.release(deployment, pod.name, now):
+            key = f"{deployment.metadata.namespace}/{pod.name}"
+            if not await self._release.let_go(key, now):
                 await self._delete_pod(deployment, pod.name, pod.uid)
 
     async def _create_pod(self, deployment: LLMDeployment, order: PodOrder) -> None:

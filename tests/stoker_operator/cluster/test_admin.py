@@ -26,7 +26,7 @@ async def _text(_: web.Request) -> web.Response:
 
 
 async def _hang(_: web.Request) -> web.Response:
-    await asyncio.sleep(9)
+    await asyncio.Event().wait()
     return web.Response()
 
 
