@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,7 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker_api.conditions import Reason
-from stoker_operator.decide.autoscaler import ScaleDecision, ScaleState, decide_scale
+from stoker_operator.decide.autoscaler import (
+    SHORTEST_AWAKE_S,
+    ScaleDecision,
+    ScaleState,
+    decide_scale,
+)
 from stoker_operator.decide.observed import ObservedDemand, Policy
 from stoker_operator.decide.replica import ReplicaModel
 from support.builders import make_demand
@@ -42,6 +48,8 @@ class _Story:
     ready_at: list[float] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     reasons: set[Reason] = field(default_factory=set)
+    spent_s: float = 0.0
+    """Replica-seconds."""
     decision: ScaleDecision | None = None
 
     def run(self, rates: Iterable[int]) -> _Story:
@@ -64,6 +72,7 @@ class _Story:
 
     def _step(self, rate: int, elapsed_s: float = 1) -> None:
         self.now += elapsed_s
+        self.spent_s += elapsed_s * self.replicas
         self.arrivals += rate
         self.waiting.extend([self.now] * rate)
         ready = sum(at <= self.now for at in self.ready_at)
@@ -169,6 +178,28 @@ def test_lonely_requests_hours_apart_are_not_waited_for() -> None:
     assert story.replicas == 0
     assert story.decision is not None
     assert Reason.IDLE_COST in story.reasons
+
+
+def _poisson(mean_s: float, count: int) -> tuple[float, float]:
+    """Share of lonely requests that found a replica, and replica-seconds for each."""
+    story, draw, found = _Story(), random.Random(1), 0
+    for _ in range(count):
+        found += story.run([1]).queued == 0
+        story.run([0] * (1 + 30 * story.queued)).skip(1 + draw.expovariate(1 / mean_s))
+    return found / count, story.spent_s / count
+
+
+def test_waiting_holds_the_goal_where_it_can() -> None:
+    found, spent_s = _poisson(60, 500)
+    assert found > 0.93
+    assert spent_s < 65
+
+
+def test_requests_too_rare_to_be_spared_are_not_waited_for() -> None:
+    found, spent_s = _poisson(5000, 60)
+    assert found < 0.1
+    assert spent_s < FAST.idle_timeout_s / 3
+    assert spent_s > SHORTEST_AWAKE_S
 
 
 def test_one_request_an_hour_is_expected_after_a_few() -> None:
