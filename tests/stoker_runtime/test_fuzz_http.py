@@ -28,7 +28,9 @@ GOOD = {
 LONG = GOOD | {"max_tokens": 400, "ignore_eos": True, "stream": True}
 CLOSE = "connection: close"
 fuzz = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

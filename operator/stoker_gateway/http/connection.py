@@ -7,6 +7,7 @@ refusals with a lingering close. Does not know routes: a `Server` lends it the a
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from typing import TYPE_CHECKING, cast
@@ -20,6 +21,8 @@ from stoker_gateway.http.request import Request
 
 if TYPE_CHECKING:
     from stoker_gateway.http.server import Server
+
+log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 64 * 1024
 SMALL_BODY_BYTES = 64 * 1024
@@ -70,6 +73,9 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._stop_keep_alive()
+        except httptools.HttpParserCallbackError:  # of ours: the client is not to blame
+            log.exception("a request can't be taken in")
+            self._refuse(errors.internal())
         except httptools.HttpParserError as error:
             self._refuse(errors.bad_request(f"Not a valid HTTP request: {error}", "bad_http"))
         if self._request and not self._request.method and self._head_bytes > MAX_HEAD_BYTES:

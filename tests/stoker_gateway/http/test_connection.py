@@ -39,6 +39,8 @@ class Echo:
     def check(self, request: Request) -> None:
         if request.path == "/secret":
             raise ApiError(401, "invalid_api_key", "no")
+        if request.path == "/unjudged":
+            raise RuntimeError("oops")
 
     async def __call__(self, request: Request, reply: Reply) -> None:
         self.seen.append(request)
@@ -286,9 +288,12 @@ async def test_a_client_that_only_stops_sending_counts_as_gone() -> None:
         assert client.app.num_cancelled == 1
 
 
-async def test_a_crash_is_a_500_in_the_openai_shape(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("path", ["/crash", "/unjudged"])
+async def test_a_crash_is_a_500_in_the_openai_shape(
+    caplog: pytest.LogCaptureFixture, path: str
+) -> None:
     async with connected() as client:
-        await client.send(get("/crash"))
+        await client.send(get(path))
         answer = await client.read_until(b"}}")
         assert answer.startswith(b"HTTP/1.1 500 ")
         assert b'"code": "internal_error"' in answer
