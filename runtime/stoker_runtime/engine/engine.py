@@ -61,6 +61,11 @@ class Engine:
         return self._scheduler.has_work
 
     @property
+    def can_prepare(self) -> bool:
+        """A call of `step` without work would make later ones faster."""
+        return self._runner.can_prepare
+
+    @property
     def stats(self) -> Stats:
         """Gauges and counters as they are now."""
         return self._account.report(self._scheduler)
@@ -100,6 +105,8 @@ class Engine:
         """Compute one step; what came out of it."""
         step = self._scheduler.schedule()
         if step is None:
+            if self.can_prepare:
+                self._runner.prepare()
             return []
         for seq_id in step.preempted:
             log.info("preempted %s: the KV cache is full", seq_id)

@@ -31,6 +31,9 @@ class Batch:
     token_ids: torch.Tensor  # [num_tokens] int32
     positions: torch.Tensor  # [num_tokens] int32
     plan: PagedPlan
+    sent: torch.Tensor
+    """All that was sent, in one piece; of decodes alone the first 7 numbers of each are the whole
+    step: token, position, slot and a tile of 4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +68,18 @@ class _Lists:
     block_ids: array[int] = field(default_factory=lambda: array("i"))
     """And what."""
 
-    def send(self, device: torch.device) -> list[torch.Tensor]:
+    @property
+    def all(self) -> list[array[int]]:
+        """In the order in which they are sent."""
+        return [getattr(self, name) for name in self.__slots__]
+
+    def send(self, device: torch.device) -> torch.Tensor:
         """All of them on the device, by one copy that nobody waits for."""
-        lists = [getattr(self, name) for name in self.__slots__]
-        joined = array("i", [number for one in lists for number in one])
+        joined = array("i", [number for one in self.all for number in one])
         host = torch.frombuffer(joined, dtype=torch.int32)
         if device.type == "cuda":
             host = host.pin_memory().to(device, non_blocking=True)
-        return list(host.split_with_sizes([len(one) for one in lists]))
+        return host
 
 
 def fits_kernels(spec: ModelSpec, block_size: int) -> bool:
@@ -97,7 +104,7 @@ class Pages:
         self._width = min(sizes.num_blocks, -(-spec.max_position // sizes.block_size))
         num_places = sizes.max_num_seqs * self._width
         self._tables = torch.zeros(num_places, dtype=torch.int32, device=device)
-        self._tile = tokens_per_tile(spec.num_heads, spec.num_kv_heads, spec.head_dim)
+        self._tile = tokens_per_tile(spec.num_heads, spec.num_kv_heads, spec.head_dim, device)
         self._rows: dict[str, _Row] = {}
         self._free = list(range(sizes.max_num_seqs - 1, -1, -1))
 
@@ -115,12 +122,21 @@ class Pages:
             lists.positions.append(0)
             lists.slots.append(_NO_SLOT)
         sent = lists.send(self._tables.device)
-        token_ids, positions, slots, decodes, prompts, places, block_ids = sent
+        sizes = [len(one) for one in lists.all]
+        *_, places, block_ids = sent.split_with_sizes(sizes)
         if len(places):
             self._tables[places.long()] = block_ids
+        return self._view(sent, sizes)
+
+    def view(self, sent: torch.Tensor, num_decodes: int) -> Batch:
+        """What was sent for a step of decodes alone."""
+        return self._view(sent, [num_decodes, num_decodes, num_decodes, 4 * num_decodes, 0, 0, 0])
+
+    def _view(self, sent: torch.Tensor, sizes: list[int]) -> Batch:
+        token_ids, positions, slots, decodes, prompts, *_ = sent.split_with_sizes(sizes)
         most_keys = self._width * self._block_size
         tiles = [Tiles(one.view(-1, 4), self._tables, most_keys) for one in (prompts, decodes)]
-        return Batch(token_ids, positions, PagedPlan(slots, *tiles))
+        return Batch(token_ids, positions, PagedPlan(slots, *tiles), sent)
 
     def _make_room(self, chunks: Sequence[Chunk]) -> None:
         """Rows for newcomers, if need be those of sequences that are not in the step."""

@@ -133,9 +133,13 @@ class Loop:
     def _patience_s(self, now: float) -> float:
         """How long to sleep: not at all with work, until the next report is due, else for ever."""
         engine = self._tenancy.engine
-        if engine is None or (not engine.has_work and engine.stats == self._sent_stats):
+        if engine is None:
             return _FOR_EVER_S
-        return 0.0 if engine.has_work else max(0.0, self._stats_at - now)
+        if engine.has_work or engine.can_prepare:
+            return 0.0
+        if engine.stats == self._sent_stats:
+            return _FOR_EVER_S
+        return max(0.0, self._stats_at - now)
 
     def _report(self, now: float) -> None:
         engine = self._tenancy.engine

@@ -7,6 +7,7 @@ memory. Called by the engine.
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import mmap
 from collections.abc import Sequence
@@ -23,8 +24,10 @@ from stoker_runtime.model.program import make_program
 from stoker_runtime.schedule.step import Chunk
 
 if TYPE_CHECKING:
-    from stoker_runtime.engine.paged import Pages
+    from stoker_runtime.engine.graphs import CudaRecord, Graphs
+    from stoker_runtime.engine.paged import Batch, Pages
 
+log = logging.getLogger(__name__)
 _TILE = 32
 """Tokens of one sequence that the native library attends with at a time."""
 _SMALLEST_BUCKET = 2
@@ -48,6 +51,7 @@ class Runner:
         library = find_library()
         self._library = library if library and library.attends(self.caches) else None
         self._pages = _build_pages(model, num_blocks, block_size, max_num_seqs)
+        self.graphs = self._build_graphs(max_num_seqs)
 
     @torch.inference_mode()
     def run(self, chunks: Sequence[Chunk]) -> torch.Tensor:  # [num_sampling_chunks, vocab]
@@ -60,9 +64,7 @@ class Runner:
     def compute(self, chunks: Sequence[Chunk]) -> torch.Tensor:  # [num_tokens, hidden]
         """Run the layers over the chunks' tokens; their hidden states, in the chunks' order."""
         if self._pages is not None:
-            batch = self._pages.lay_out(chunks)
-            inputs = (batch.token_ids, batch.positions)
-            return self.model.hidden_states(*inputs, self.caches, batch.plan)
+            return self._compute_paged(chunks, self._pages)
         token_ids = [id for chunk in chunks for id in chunk.token_ids]
         positions = [p for chunk in chunks for p in range(chunk.start, chunk.end)]
         ids, places = self._tensor(token_ids), self._tensor(positions)
@@ -86,9 +88,51 @@ class Runner:
         """Logits after some rows of what `compute` returned: [num_rows, hidden]."""
         return self.model.logits(hidden)
 
+    @property
+    def can_prepare(self) -> bool:
+        """There is something that would make later steps faster: recordings, on a GPU."""
+        is_gpu = self.model.device.type == "cuda"
+        return is_gpu and self.graphs is not None and self.graphs.are_missing
+
+    @torch.inference_mode()
+    def prepare(self) -> None:
+        """Make one recording; called when there is nothing else to do."""
+        assert self.graphs is not None, "`can_prepare` says whether there are any to record"
+        try:
+            self.graphs.record(self._record)
+        except RuntimeError as error:  # torch's; steps are computed without, as they were before
+            log.warning("decodes are not recorded: %s", error)
+            self.graphs = None
+
+    @functools.cached_property
+    def _record(self) -> CudaRecord:
+        from stoker_runtime.engine.graphs import CudaRecord
+
+        return CudaRecord()
+
     def clear(self, block_ids: Sequence[int]) -> None:
         """Forget what blocks hold: a NaN left there would spoil whoever gets them next."""
         self.caches.clear(self._tensor(block_ids))
+
+    def _compute_paged(self, chunks: Sequence[Chunk], pages: Pages) -> torch.Tensor:
+        graphs, num_tokens = self.graphs, len(chunks)
+        if graphs is None or any(len(chunk.token_ids) > 1 for chunk in chunks):
+            return self._compute_batch(pages.lay_out(chunks))
+        size = graphs.find(num_tokens)
+        batch = pages.lay_out(chunks, size)
+        return graphs.run(batch, size)[:num_tokens] if size else self._compute_batch(batch)
+
+    def _compute_batch(self, batch: Batch) -> torch.Tensor:  # [num_tokens, hidden]
+        inputs = (batch.token_ids, batch.positions)
+        return self.model.hidden_states(*inputs, self.caches, batch.plan)
+
+    def _build_graphs(self, max_num_seqs: int) -> Graphs | None:
+        """Experts ask the processor who has tokens: that can't be recorded."""
+        if self._pages is None or self.model.spec.experts is not None:
+            return None
+        from stoker_runtime.engine.graphs import Graphs  # not before: a CPU needs none of it
+
+        return Graphs(self._pages, self._compute_batch, max_num_seqs)
 
     def _plan_tiles(self, chunks: Sequence[Chunk], library: Library) -> TiledPlan:
         """Every chunk in tiles of a few tokens, so that threads share a prompt's work."""

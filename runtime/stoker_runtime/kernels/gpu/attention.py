@@ -66,7 +66,7 @@ class Shape:
 _PROMPTS = {
     "sm_80": {
         64: Shape(128, 64, 64, 8, 3),
-        128: Shape(128, 32, 128, 8, 3),
+        128: Shape(64, 64, 128, 8, 3),
         256: Shape(64, 32, 256, 8, 2),
     },
     "sm_90": {
@@ -162,10 +162,10 @@ def specialisations(arch: Arch) -> Iterator[Specialisation]:
             yield _specialise_merge(dtype, num_shares, room)
 
 
-def tokens_per_tile(num_heads: int, num_kv_heads: int, head_dim: int) -> int:
+def tokens_per_tile(num_heads: int, num_kv_heads: int, head_dim: int, device: torch.device) -> int:
     """How many tokens of a prompt a tile may have."""
-    room = _find_room(head_dim, _DECODES)
-    return min(shapes[room].block_m for shapes in _PROMPTS.values()) // (num_heads // num_kv_heads)
+    shape = _PROMPTS[_find_arch(device)][_find_room(head_dim, _DECODES)]
+    return shape.block_m // (num_heads // num_kv_heads)
 
 
 def _attend(job: _Job, out: torch.Tensor) -> None:

@@ -42,7 +42,7 @@ class Case:
         self.q = torch.randn(num_tokens, num_heads, dim, device=DEVICE).to(self.dtype)
 
     def plan(self, *, are_decodes: bool) -> PagedPlan:
-        most = 1 if are_decodes else attention.tokens_per_tile(*self.heads)
+        most = 1 if are_decodes else attention.tokens_per_tile(*self.heads, DEVICE)
         tiles, row, place = [], 0, 0
         for (start, end), width in zip(self.spans, self.widths, strict=True):
             for first in range(start, end, most):
