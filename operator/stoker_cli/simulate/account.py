@@ -145,7 +145,8 @@ class Board:
         given_s = self.given.spent.total
         if total_s == given_s or not given_s:
             return ""
-        return f"{100 * (total_s / given_s - 1):+.0f}"
+        change = round(100 * (total_s / given_s - 1))
+        return f"{change:+d}" if change else "0"
 
 
 def _show_timeline(console: Console, outcome: Outcome) -> None:
