@@ -120,9 +120,8 @@ async def test_without_change_the_stream_says_that_it_lives(
     recorder = Recorder()
     publisher = DemandPublisher(list)
     task = asyncio.create_task(publisher.stream(recorder))
-    await asyncio.sleep(0.05)
+    await until(lambda: len(recorder.lines) > 2)
     task.cancel()
-    assert len(recorder.lines) > 2
     assert all(parse_line(json.dumps(line).encode()) == Ping() for line in recorder.lines)
 
 
