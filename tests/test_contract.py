@@ -4,8 +4,10 @@ A pod is built from an object and its arguments and environment are fed to the r
 literals that both sides repeat are compared.
 """
 
+import asyncio
 import json
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +20,14 @@ from stoker_operator.build.adoption import build_load
 from stoker_operator.build.frame import PodSettings
 from stoker_operator.build.pod import PodOrder, build_pod
 from stoker_operator.build.standby import build_standby
+from stoker_operator.cluster.admin import Answer, Call, HttpAdminPorts
+from stoker_operator.cluster.standby import read_state
 from stoker_runtime.config import PROCESS_FIELDS, Config, parse_config
 from stoker_runtime.server.announce import Announcer, read_target
 from stoker_runtime.server.lifecycle import Lifecycle
 from stoker_runtime.server.order import read_order, vacate
+from support.checkpoints import write_checkpoint
+from support.runtime_server import RuntimeServer, run_server
 
 _SETTINGS = PodSettings(
     image_cpu="runtime:cpu",
@@ -158,3 +164,44 @@ def test_an_announcement_of_the_runtime_is_read_by_gateway_and_operator() -> Non
     assert announced.key == "team/chat"
     assert announced.address == "10.0.0.7:8000"
     assert announced.phases["container"] == 12.5
+
+
+async def _order(ports: HttpAdminPorts, server: RuntimeServer, path: str, body: str = "") -> Answer:
+    """As the operator orders, with the pool's key, while the engine is not up yet as well."""
+    call = Call(f"127.0.0.1:{server.admin_port}", path, "pools-key", body)
+    async with asyncio.timeout(60):
+        while (answer := await ports.call(call)).status == 503:
+            await asyncio.sleep(0.05)
+    return answer
+
+
+def _asks(server: RuntimeServer, key: str) -> int:
+    headers = {"authorization": f"Bearer {key}"}
+    return server.request("GET", "/v1/models", headers=headers).status
+
+
+async def test_a_real_standby_takes_the_operators_orders_and_forgets_each_models_key(
+    tmp_path: Path,
+) -> None:
+    model = write_checkpoint(tmp_path / "tiny")
+    spec = {"model": {"source": "pvc://models/tiny"}, "resources": {"gpus": 0}}
+    metadata = {"name": "chat", "namespace": "team", "uid": "u-1"}
+    deployment = LLMDeployment.model_validate({"metadata": metadata, "spec": spec})
+    order = build_load(deployment, "models-key") | {"model": str(model), "kvCacheTokens": 4096}
+    ports = HttpAdminPorts(lambda: True)
+    environ = {"STOKER_TOKEN": "pools-key"}
+    with run_server(None, tmp_path / "log", "--threads=1", environ=environ) as server:
+        server.wait_for("/health", 200)
+        loaded = read_state((await _order(ports, server, "/load", json.dumps(order))).body)
+        assert (loaded.phase, loaded.path in ("fresh", "warm")) == ("Ready", True)
+        again = await _order(ports, server, "/load", json.dumps(order))
+        assert again.status == 200, "the same order may be given twice"
+        assert (_asks(server, "models-key"), _asks(server, "pools-key")) == (200, 401)
+        other = await _order(ports, server, "/load", json.dumps(order | {"seed": 7}))
+        assert (other.status, other.body["error"]["code"]) == (409, "conflict")
+        left = read_state((await _order(ports, server, "/unload")).body)
+        assert (left.phase, left.path) == ("Standby", "")
+        assert _asks(server, "models-key") == 401, "the key went with its model"
+        wrong = Call(f"127.0.0.1:{server.admin_port}", "/load", "models-key", json.dumps(order))
+        assert (await ports.call(wrong)).status == 401
+    await ports.close()

@@ -171,8 +171,8 @@ def test_a_scale_down_returns_the_pod_and_cuts_no_stream(
             release.apply("shrink", _warm("back", minReplicas=2, maxReplicas=2))
             release.wait("shrink", lambda one: one["status"].get("readyReplicas") == 2, "2")
             token = _token(release, "shrink-runtime")
-            asker = release.asker("shrink", max_tokens=600)
-            running = [asker.start("Count from 1 to 300.") for _ in range(4)]
+            asker = release.asker("shrink", max_tokens=400)
+            running = [asker.start("Say all numbers from 1 to 100.") for _ in range(4)]
             time.sleep(1)
             release.apply("shrink", _warm("back", minReplicas=1, maxReplicas=1))
             answers = finish(running)
