@@ -58,6 +58,9 @@ class Config:
     """Tokens per block of the KV cache."""
     prefix_caching: int = 1
     """1 reuses what the cache still holds of prompts that begin alike, 0 computes all anew."""
+    prefix_cache_tokens: int = 0
+    """Tokens that are remembered for nobody in particular; 0: as many as the KV cache holds. On
+    CPUs, where memory is taken when it is first written to, fewer of them keep a process small."""
     max_waiting: int = 2048
     """Sequences that may wait besides those that run; more are refused."""
     max_waiting_tokens: int = 1 << 20

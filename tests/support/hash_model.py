@@ -24,10 +24,11 @@ def make_scheduler(
     *,
     caching: bool = False,
     length: int = 0,
+    window: int = 0,
     **limits: int,
 ) -> Scheduler:
     """Four sequences and eight tokens per step, unless `limits` say otherwise."""
-    pool = BlockPool(num_blocks, block_size, prefix_caching=caching)
+    pool = BlockPool(num_blocks, block_size, prefix_caching=caching, window=window)
     fields = {"max_num_seqs": 4, "max_batched_tokens": 8, **limits}
     return Scheduler(pool, Limits(max_model_len=length or pool.capacity_tokens, **fields))
 
@@ -55,15 +56,17 @@ class HashModel:
         made = {}
         size = self.scheduler.pool.block_size
         for chunk in step.chunks:
-            slots = [chunk.block_ids[i // size] * size + i % size for i in range(chunk.end)]
+            window = self.scheduler.pool.window or chunk.end
+            seen = range(max(0, chunk.start - window + 1), chunk.end)
+            slots = {i: chunk.block_ids[i // size] * size + i % size for i in seen}
             for position, token in enumerate(chunk.token_ids, start=chunk.start):
                 block = slots[position] // size
                 assert self.scheduler.pool._num_holders[block] == 1, "somebody else reads that"
                 self.cache[slots[position]] = (position, token)
-            context = [self.cache[slot] for slot in slots]
-            assert [position for position, _ in context] == list(range(chunk.end))
+            context = [self.cache[slot] for slot in slots.values()]
+            assert [position for position, _ in context] == list(seen)
             if chunk.samples:
-                made[chunk.seq_id] = next_token([token for _, token in context])
+                made[chunk.seq_id] = next_token([token for _, token in context[-window:]])
         return made
 
     def advance(self) -> Step | None:
@@ -93,11 +96,11 @@ def next_token(context: list[int]) -> int:
     return value % VOCAB
 
 
-def answer_alone(seq: Sequence, max_model_len: int) -> list[int]:
+def answer_alone(seq: Sequence, max_model_len: int, window: int = 0) -> list[int]:
     """What the sequence must say, whoever else is there."""
     context, made = list(seq.prompt_ids), []
     while len(made) < seq.params.max_tokens and len(context) < max_model_len:
-        made.append(next_token(context))
+        made.append(next_token(context[-window:]))
         context.append(made[-1])
         if made[-1] in seq.stop_ids:
             break

@@ -79,8 +79,14 @@ def build_engine(recipe: Recipe, model: Decoder) -> tuple[Engine, Loaded]:
         config.max_waiting,
         config.max_waiting_tokens,
     )
-    caching = bool(config.prefix_caching)
-    pool = BlockPool(plan.num_blocks, config.block_size, prefix_caching=caching)
+    windows = recipe.spec.windows
+    pool = BlockPool(
+        plan.num_blocks,
+        config.block_size,
+        prefix_caching=bool(config.prefix_caching),
+        max_remembered=-(-config.prefix_cache_tokens // config.block_size) or None,
+        window=windows[0] if len(windows) == 1 else 0,
+    )
     scheduler = Scheduler(pool, limits)
     loaded = Loaded(
         slots=config.max_num_seqs,

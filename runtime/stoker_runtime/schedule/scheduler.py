@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stoker_runtime.schedule.blocks import BlockPool
+from stoker_runtime.schedule.blocks import BlockPool, Found
 from stoker_runtime.schedule.line import Line, rank
 from stoker_runtime.schedule.prefix import name_blocks
 from stoker_runtime.schedule.sequence import Finish, Sequence, Status
@@ -144,6 +144,8 @@ class Scheduler:
                 advanced.append(seq)
                 if seq.status is Status.FINISHED:
                     self._leave(seq)
+                    continue
+            self.pool.let_pass(seq.id, chunk.end)
         return advanced
 
     def check_integrity(self) -> None:
@@ -197,7 +199,7 @@ class Scheduler:
                 break
             names = self._lookup_names(seq)
             cached = self.pool.find(names)
-            if self._is_being_made(names, len(cached)):
+            if self._is_being_made(names, cached.num_blocks):
                 continue
             if not self._fits(seq, cached):
                 break
@@ -227,16 +229,16 @@ class Scheduler:
             for seq in self._running
         )
 
-    def _fits(self, seq: Sequence, cached: list[int]) -> bool:
+    def _fits(self, seq: Sequence, cached: Found) -> bool:
         """One block per running sequence stays free, lest the newcomer be preempted at once."""
         spare = self.pool.num_free_blocks - len(self._running)
-        missing = self.pool.missing_blocks(seq.id, seq.num_tokens) - len(cached)
-        return missing + self.pool.count_free(cached) <= spare
+        missing = self.pool.missing_blocks(seq.id, seq.num_tokens) - cached.num_blocks
+        return missing + self.pool.count_free(cached.block_ids) <= spare
 
-    def _start(self, seq: Sequence, cached: list[int]) -> None:
+    def _start(self, seq: Sequence, cached: Found) -> None:
         self.pool.share(seq.id, cached)
         self.pool.grow(seq.id, seq.num_tokens)
-        seq.num_computed_tokens = len(cached) * self.pool.block_size
+        seq.num_computed_tokens = cached.num_blocks * self.pool.block_size
         self._dequeue(seq)
         self._running.add(seq)
         seq.status = Status.RUNNING

@@ -13,6 +13,7 @@ from stoker_runtime.schedule.params import SamplingParams
 from stoker_runtime.wire import Generate, Output
 from support.checkpoints import LlamaShape, write_checkpoint
 from support.engines import GREEDY, make_engine, run_all, token_ids
+from support.families import write_family
 
 SYSTEM = [(7 * i) % 300 + 3 for i in range(70)]
 RANDOM = SamplingParams(max_tokens=12, temperature=0.9, top_p=0.95, ignore_eos=True)
@@ -48,6 +49,28 @@ def test_cached_beginnings_never_change_an_answer(
     assert answers(engine, make_talks(6)[::-1]) == expected
     assert engine.stats.prefix_hits > 6 * 64
     assert (engine.stats.preemptions > 0) == ("kv_cache_tokens" in settings)
+
+
+def test_remembers_no_more_than_it_is_told(folder: Path) -> None:
+    engine = make_engine(folder, prefix_cache_tokens=40)
+    first, second = make_talks(2)
+    assert answers(engine, [first, second]) == answers(make_engine(folder), [first, second])
+    assert engine._scheduler.pool.num_named_blocks == 3
+    outputs = run_all(engine, [Generate("again", first.prompt_ids, GREEDY)])["again"]
+    assert outputs[0].num_cached_tokens < 64
+
+
+def test_a_window_frees_what_it_has_passed(tmp_path: Path) -> None:
+    """200 tokens in a window of 20: two or three blocks of 16 instead of 13."""
+    write_family(tmp_path, "mistral", sliding_window=20, max_position_embeddings=512)
+    engine = make_engine(tmp_path, prefix_caching=0)
+    params = SamplingParams(max_tokens=190, temperature=0.0, ignore_eos=True)
+    engine.submit(Generate("a", list(range(3, 13)), params))
+    used = []
+    while engine.has_work:
+        engine.step()
+        used.append(engine.stats.kv_blocks_used)
+    assert max(used) == 3
 
 
 def test_tells_how_much_of_a_prompt_was_cached(folder: Path) -> None:

@@ -101,7 +101,8 @@ def test_greedy_answers_equal(
         expected = expected_logits(model, prompt + answer)[len(prompt) - 1 : -1].argmax(-1)
         assert answer == expected.tolist(), name
     assert outputs["b later"][0].num_cached_tokens >= (0 if settings is LITTLE else 32)
-    assert engine.stats.preemptions > 0 or settings is not LITTLE
+    has_room = settings is not LITTLE or engine._scheduler.pool.window > 0  # it frees blocks
+    assert engine.stats.preemptions > 0 or has_room
 
 
 def test_bfloat16_stays_close(family: tuple[Path, torch.nn.Module]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stoker_runtime.schedule.blocks import BlockPool
 from stoker_runtime.schedule.params import SamplingParams
 from stoker_runtime.schedule.sequence import Sequence
 from support.hash_model import (
@@ -197,6 +198,31 @@ def test_tells_who_was_admitted() -> None:
     assert admitted == [("a", "b"), (), ("c",)]
 
 
+def test_a_window_holds_what_it_sees_and_no_more() -> None:
+    """20 of 4 tokens a block would hold 6 blocks; 2 or 3 are in sight."""
+    model = HashModel(make_scheduler(num_blocks=8, block_size=4, window=6, caching=True))
+    model.scheduler.add(make_sequence("a", 8, max_tokens=12))
+    used = []
+    while model.scheduler.has_work:
+        model.advance()
+        used.append(model.scheduler.pool.num_used_blocks)
+    assert max(used[1:]) <= 3
+    assert model.done["a"].output_ids == answer_alone(
+        make_sequence("a", 8, max_tokens=12), 32, window=6
+    )
+
+
+def test_a_window_finds_a_beginning_whose_start_is_forgotten() -> None:
+    model = HashModel(make_scheduler(num_blocks=6, block_size=4, window=6, caching=True))
+    first, second = (make_sequence("a", 18, max_tokens=1) for _ in range(2))
+    second.id = "again"
+    for seq in (first, second):
+        model.scheduler.add(seq)
+        model.finish()
+    assert second.num_cached_tokens == 16
+    assert first.output_ids == second.output_ids
+
+
 REQUESTS = st.lists(
     st.tuples(
         st.integers(1, 30),
@@ -210,10 +236,18 @@ REQUESTS = st.lists(
 )
 """Length of prompt and answer, arrival, which of two beginnings, priority."""
 SETTINGS = st.tuples(
-    st.integers(1, 5), st.integers(0, 12), st.integers(1, 8), st.integers(0, 10), st.booleans()
+    st.integers(1, 5),
+    st.integers(0, 12),
+    st.integers(1, 8),
+    st.integers(0, 10),
+    st.booleans(),
+    st.sampled_from([0, 0, 1, 4, 9]),
+    st.sampled_from([None, None, 0, 2]),
 )
+"""Sequences, budget beyond them, size of blocks, blocks beyond the longest sequence's, whether
+there is a prefix cache, window, and how many blocks are remembered."""
 Requests = list[tuple[int, int, int, int, int]]
-Settings = tuple[int, int, int, int, bool]
+Settings = tuple[int, int, int, int, bool, int, int | None]
 PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -221,14 +255,22 @@ def build_case(
     requests: Requests, limits: Settings
 ) -> tuple[HashModel, list[tuple[int, Sequence]]]:
     """Sequences with their arrival steps, on a pool just big enough for the longest."""
-    seqs, extra_budget, block_size, extra_blocks, caching = limits
+    seqs, extra_budget, block_size, extra_blocks, caching, window, remembered = limits
     longest = max(prompt + answer for prompt, answer, *_ in requests) + 1
     scheduler = make_scheduler(
         num_blocks=-(-longest // block_size) + extra_blocks,
         block_size=block_size,
         caching=caching,
+        window=window,
         max_num_seqs=seqs,
         max_batched_tokens=seqs + extra_budget,
+    )
+    scheduler.pool = BlockPool(
+        scheduler.pool.num_blocks,
+        block_size,
+        prefix_caching=caching,
+        max_remembered=remembered,
+        window=window,
     )
     arrivals = []
     for index, (prompt, answer, at, beginning, priority) in enumerate(requests):
@@ -250,7 +292,8 @@ def test_same_answers_under_any_schedule(requests: Requests, limits: Settings) -
                 model.scheduler.add(seq)
         model.advance()
     answers = model.finish()
-    assert answers == {seq.id: answer_alone(seq, max_model_len) for _, seq in arrivals}
+    window = limits[5]
+    assert answers == {seq.id: answer_alone(seq, max_model_len, window) for _, seq in arrivals}
     assert model.scheduler.pool.num_used_blocks == 0
 
 
@@ -258,7 +301,7 @@ def test_same_answers_under_any_schedule(requests: Requests, limits: Settings) -
 @given(requests=REQUESTS, limits=SETTINGS)
 def test_the_first_in_rank_is_never_overtaken(requests: Requests, limits: Settings) -> None:
     """It advances in every step. (With a cache it may step aside for what will spare it work.)"""
-    model, arrivals = build_case(requests, (*limits[:4], False))
+    model, arrivals = build_case(requests, (*limits[:4], False, *limits[5:]))
     for _, seq in arrivals:
         model.scheduler.add(seq)
     order = [seq for _, seq in sorted(arrivals, key=lambda arrival: arrival[1].rank)]
