@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from stoker_operator.decide.history import History, Sizes
+from stoker_operator.decide.history import LEAST_FILLED, History, Sizes
 from stoker_operator.decide.observed import ObservedDemand
 from support.builders import make_demand
 
@@ -106,3 +108,18 @@ def test_a_first_look_takes_totals_without_counting_them() -> None:
     demand = ObservedDemand(known=True, running=2, arrivals=500, arrived_tokens=9000)
     history = _seen(History(), demand, 10.0)
     assert (history.arrivals, history.tokens, history.slow) == (500, 9000, 0)
+
+
+weights = st.tuples(st.floats(0, 500), st.floats(0, 500), st.floats(0, 500))
+
+
+@given(weights, weights, st.floats(LEAST_FILLED, 1.0))
+def test_more_arrivals_never_mean_a_lower_rate(
+    seen: tuple[float, ...], more: tuple[float, ...], filled: float
+) -> None:
+    def rates(fast: float, middle: float, slow: float) -> tuple[float, float]:
+        history = History(fast=fast, middle=middle, slow=slow, filled=filled)
+        return history.rate_per_s(), history.recent_rate_per_s()
+
+    fewer, many = rates(*seen), rates(*map(sum, zip(seen, more, strict=True)))
+    assert all(0 <= low <= high for low, high in zip(fewer, many, strict=True))
