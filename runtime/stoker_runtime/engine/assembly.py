@@ -44,7 +44,7 @@ def build_model(recipe: Recipe, blob: mmap.mmap, *, owns_blob: bool = False) -> 
         owns_blob=owns_blob,
     )
     weights = build_weights(blob, recipe.layout, recipe.placed, plan)
-    fits = recipe.device == "cuda" and _fits_kernels(recipe)
+    fits = plan.gpu and _fits_kernels(recipe)
     return build_decoder(recipe.spec, weights, pick_ops(plan.device, fits_kernels=fits))
 
 

@@ -21,6 +21,7 @@ from stoker_runtime.kernels.panels import PANEL
 from stoker_runtime.model.layout import Fused, Part
 from stoker_runtime.model.reader import Placed
 from stoker_runtime.model.storage import BIAS, EMBED, HEAD, WEIGHT, is_product, product_name
+from stoker_runtime.model.upload import send_blob
 from stoker_runtime.quant.join import join
 from stoker_runtime.quant.layout import is_quantized, plan_leaves
 from stoker_runtime.quant.rounding import quantize
@@ -117,7 +118,8 @@ class _Source:
         self._blob = blob
         self._placed = placed
         self._plan = plan
-        self._data = torch.frombuffer(blob, dtype=torch.uint8).to(plan.device)  # [num_bytes]
+        data = torch.frombuffer(blob, dtype=torch.uint8)
+        self._data = send_blob(data, plan.device)  # [num_bytes]
 
     def dense(self, fused: Fused) -> torch.Tensor:
         """One tensor in the wanted dtype."""
