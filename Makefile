@@ -7,9 +7,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 KERNELS := runtime/stoker_runtime/kernels
 NATIVE := $(VENV)/.native
+ENGINE_TESTS := $(addprefix tests/stoker_runtime/,engine kernels model quant schedule)
 HARNESS := PYTHONPATH=tests $(BIN)/python -m e2e.harness
 
-.PHONY: help setup fmt check test unit unit-runtime unit-others e2e demo demo-down bench-autoscaler bench-gateway bench-quant bench-runtime crds golden lock images
+.PHONY: help setup fmt check test unit unit-engine unit-others e2e demo demo-down bench-autoscaler bench-gateway bench-gpu kernels bench-quant bench-runtime crds golden lock images
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -40,12 +41,12 @@ fmt: setup ## format the code
 check: setup ## format check, lint, types, layers
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet . && $(BIN)/mypy && $(BIN)/lint-imports
 
-unit: setup ## the fast tests, those of the runtime beside all others
+unit: setup ## the fast tests, those of the engine beside all others
 	@echo "unit: two halves at once; each shows its tests when it has ended"
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync unit-runtime unit-others
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync unit-engine unit-others
 
-unit-runtime unit-others:
-	@$(BIN)/pytest $(if $(filter %runtime,$@),,--ignore=)tests/stoker_runtime
+unit-engine unit-others:
+	@$(BIN)/pytest $(addprefix $(if $(filter %others,$@),--ignore=),$(ENGINE_TESTS))
 
 e2e: setup ## every user story on a real cluster, with its figures
 	@$(HARNESS) prepare
@@ -68,6 +69,12 @@ bench-gateway: setup ## what the gateway costs: direct and proxied in turn
 bench-runtime: setup ## what the engine takes: first token, tokens per second, memory; as stored, int8, int4
 	@PYTHONPATH=tests $(BIN)/python bench/runtime/run.py
 	@PYTHONPATH=tests $(BIN)/python bench/runtime/load.py
+
+bench-gpu: setup ## the GPU path on this machine's card, under ten minutes; ARGS=--dry-run without one
+	@PYTHONPATH=tests:bench/runtime $(BIN)/python bench/gpu/main.py $(ARGS)
+
+kernels: setup ## compile the GPU kernels ahead of time, no GPU needed
+	@$(BIN)/stoker kernels build
 
 bench-quant: setup ## what fewer bits cost: perplexity and accuracy of the committed model
 	@$(BIN)/python bench/quant/run.py
