@@ -86,6 +86,7 @@ class WarmPoolReconciler:
         if manifest is None or "deletionTimestamp" in manifest["metadata"]:
             self._pools.forget(key)
             self._children.forget(f"pool/{key}")
+            await self._delete(self._pools.waiting(key), self.clock())
             return None
         try:
             pool = WarmPool.model_validate(manifest)
@@ -110,8 +111,9 @@ class WarmPoolReconciler:
         refused_before = memory.rejection is not None and now >= memory.rejected_until
         await self._apply(pool, wish, create, memory, now)
         give_way = refused_before and memory.rejection is not None
-        doomed = (*plan.delete, *(_pick_old(observed) if give_way else ()))
-        await self._delete(pool, doomed, now)
+        doomed = {pod.uid for pod in (*plan.delete, *(_pick_old(observed) if give_way else ()))}
+        going = [pod for pod in self._pools.waiting(key) if pod["metadata"]["uid"] in doomed]
+        await self._delete(going, now)
         await self._report(key, pool, wish, memory, now)
         again_at = now + LOOK_S if desired > policy.least else None
         retry_at = memory.rejected_until if memory.rejection else None
@@ -188,11 +190,10 @@ class WarmPoolReconciler:
         memory.made_at[made["metadata"]["uid"]] = now
         logger.info("made standby %s", key_of(manifest))
 
-    async def _delete(self, pool: WarmPool, doomed: tuple[ObservedPod, ...], now: float) -> None:
+    async def _delete(self, doomed: list[Manifest], now: float) -> None:
         """Only while nobody has taken them: the version that was looked at is a precondition."""
-        for seen in doomed:
-            pod = self._snapshot.get("Pod", f"{pool.metadata.namespace}/{seen.name}")
-            if pod is None or not is_standby(pod) or seen.uid in self._pools.taking:
+        for pod in doomed:
+            if pod["metadata"]["uid"] in self._pools.taking:
                 continue
             try:
                 left = await self._cluster.delete("Pod", pod["metadata"], EMPTY_GRACE_S)

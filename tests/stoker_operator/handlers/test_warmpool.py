@@ -174,6 +174,15 @@ async def test_a_smaller_pool_lets_the_surplus_go() -> None:
     assert world.pool_condition("Ready")[:2] == ("True", "StandbyWaits")
 
 
+async def test_the_standbys_of_a_pool_that_is_gone_go_at_once() -> None:
+    world = PoolWorld().add(make_pool())
+    await world.fill()
+    del world.cluster.objects["WarmPool", POOL]
+    await world.settle()
+    assert world.standbys == []
+    assert set(world.cluster.graces.values()) == {5}
+
+
 async def test_leaves_alone_what_is_gone_leaving_or_unreadable() -> None:
     world = PoolWorld().add(make_pool(size="many"))
     await world.settle()
