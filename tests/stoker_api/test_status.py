@@ -26,6 +26,15 @@ REPORTED: dict[str, Any] = {
         "reason": "QueueDepth",
         "message": "7 wait.",
         "inputs": {"queued": 7, "running": 32, "ready": 1, "starting": 1, "coldStartSeconds": 2.5},
+        "changes": [
+            {
+                "at": "2026-11-21T09:35:00Z",
+                "fromReplicas": 1,
+                "toReplicas": 2,
+                "reason": "QueueDepth",
+                "message": "7 wait.",
+            }
+        ],
     },
     "lastColdStart": {"path": "fresh", "total": 2.5, "phases": {"decided": 0.01, "weights": 1.5}},
 }
