@@ -54,7 +54,9 @@ MANY_PARAMETERS: dict[str, str] = {
 """`file:function` → why it takes more than others."""
 DEVICE = "/kernels/gpu/device/"
 """Where functions are compiled for GPUs, which know no dataclasses."""
-DEEP_FUNCTIONS: dict[str, str] = {}
+DEEP_FUNCTIONS: dict[str, str] = {
+    "runtime/stoker_runtime/kernels/gpu/device/moe.py:experts_kernel": "blocks, groups, planes",
+}
 """`file:function` → why it is nested deeper than others."""
 
 TOPICS = {
@@ -85,6 +87,7 @@ IMPORTS_ALLOWED = {
         "runtime/stoker_runtime/quant/",
         "runtime/stoker_runtime/kernels/",
         "models/",
+        "bench/",
     ),
 }
 """Library → the only places that may import it."""

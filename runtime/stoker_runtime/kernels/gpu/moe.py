@@ -7,6 +7,7 @@ tokens by expert to have few products is MegaBlocks' idea (Gale et al. 2022, arX
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -82,11 +83,9 @@ class Mixture:
 
 def specialisations(arch: Arch) -> Iterator[Specialisation]:
     """Both halves of an expert for every way to store weights."""
-    for dtype in FLOATS:
-        for bits, group in _WIDTHS:
-            for block_m in _BLOCKS_M:
-                for gathers in (True, False):
-                    yield _specialise(dtype, (bits, group), block_m, gathers=gathers)
+    for dtype, width, block_m in itertools.product(FLOATS, _WIDTHS, _BLOCKS_M):
+        for gathers in (True, False):
+            yield _specialise(dtype, width, block_m, gathers=gathers)
 
 
 def group_experts(

@@ -6,6 +6,7 @@ are multiplied straight from the words, many by torch's library after the weight
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,13 +75,12 @@ class Words:
 
 def specialisations(arch: Arch) -> Iterator[Specialisation]:
     """Every dtype, width, group and number of rows."""
-    for dtype in FLOATS:
-        yield _specialise_sum(dtype)
-        for bits, groups in _GROUPS.items():
-            for group in groups:
-                yield _specialise_restore(dtype, bits, group)
-                for block_m in _BLOCKS_M:
-                    yield _specialise(dtype, bits, group, block_m)
+    yield from map(_specialise_sum, FLOATS)
+    widths = [(bits, group) for bits, groups in _GROUPS.items() for group in groups]
+    for dtype, (bits, group) in itertools.product(FLOATS, widths):
+        yield _specialise_restore(dtype, bits, group)
+        for block_m in _BLOCKS_M:
+            yield _specialise(dtype, bits, group, block_m)
 
 
 def pack_words(

@@ -39,39 +39,38 @@ def experts_kernel(
     x_ptr += rows[:, None] * num_cols
     acc = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     steps, line = tl.arange(0, PLANE), num_outputs.to(tl.int64)
+    last_block = num_blocks * (first < last).to(tl.int32)
     if BITS == 16:
-        if first < last:
-            lines = outputs[None, :] * num_cols.to(tl.int64)
-            for block in range(num_blocks):
-                cols = block * PLANE + steps
-                is_col = cols < num_cols
-                x = tl.load(x_ptr + cols[None, :], is_row[:, None] & is_col[None, :], 0.0)
-                spread = is_col[:, None] & is_output[None, :]
-                weight = tl.load(weight_ptr + lines + cols[:, None], spread, 0.0)
-                acc = tl.dot(x, weight, acc, input_precision="ieee")
+        lines = outputs[None, :] * num_cols.to(tl.int64)
+        for block in range(last_block):
+            cols = block * PLANE + steps
+            is_col = cols < num_cols
+            x = tl.load(x_ptr + cols[None, :], is_row[:, None] & is_col[None, :], 0.0)
+            spread = is_col[:, None] & is_output[None, :]
+            weight = tl.load(weight_ptr + lines + cols[:, None], spread, 0.0)
+            acc = tl.dot(x, weight, acc, input_precision="ieee")
     else:
         scales_ptr += tl.multiple_of(tl.load(place + 1), 16)
         zeros_ptr += tl.multiple_of(tl.load(place + 2), 16)
         PLANES: tl.constexpr = 16 // BITS
         GROUPS: tl.constexpr = PLANE * PLANES // GROUP
         IN_GROUP: tl.constexpr = GROUP // PLANE
-        if first < last:
-            for block in range(num_blocks):
-                spread = (block * PLANE + steps)[:, None] * line + outputs[None, :]
-                words = tl.load(weight_ptr + spread, is_output[None, :], 0)
-                for group in tl.static_range(GROUPS):
-                    spot = (block * GROUPS + group) * line + outputs
-                    scales = tl.load(scales_ptr + spot, is_output, 0.0).to(tl.float32)
-                    zeros = tl.load(zeros_ptr + spot, is_output, 0)
-                    part = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
-                    for plane in tl.static_range(group * IN_GROUP, (group + 1) * IN_GROUP):
-                        cols = (block * PLANES + plane) * PLANE + steps
-                        is_in = is_row[:, None] & (cols < num_cols)[None, :]
-                        x = tl.load(x_ptr + cols[None, :], is_in, 0.0)
-                        codes = unpack(words, zeros[None, :], plane, BITS, PACKED, x.dtype)
-                        part = tl.dot(x, codes, part, input_precision="ieee")
-                    acc += part * scales[None, :]
-            acc *= tl.load(factors_ptr + expert)
+        for block in range(last_block):
+            spread = (block * PLANE + steps)[:, None] * line + outputs[None, :]
+            words = tl.load(weight_ptr + spread, is_output[None, :], 0)
+            for group in tl.static_range(GROUPS):
+                spot = (block * GROUPS + group) * line + outputs
+                scales = tl.load(scales_ptr + spot, is_output, 0.0).to(tl.float32)
+                zeros = tl.load(zeros_ptr + spot, is_output, 0)
+                part = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+                for plane in tl.static_range(group * IN_GROUP, (group + 1) * IN_GROUP):
+                    cols = (block * PLANES + plane) * PLANE + steps
+                    is_in = is_row[:, None] & (cols < num_cols)[None, :]
+                    x = tl.load(x_ptr + cols[None, :], is_in, 0.0)
+                    codes = unpack(words, zeros[None, :], plane, BITS, PACKED, x.dtype)
+                    part = tl.dot(x, codes, part, input_precision="ieee")
+                acc += part * scales[None, :]
+        acc *= tl.load(factors_ptr + expert)
     out = acc.to(out_ptr.dtype.element_ty)
     spread = out_rows[:, None] * num_outputs + outputs[None, :]
     tl.store(out_ptr + spread, out, mask=is_row[:, None] & is_output[None, :])
