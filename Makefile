@@ -69,6 +69,7 @@ bench-gateway: setup ## what the gateway costs: direct and proxied in turn
 bench-runtime: setup ## what the engine takes: first token, tokens per second, memory; as stored, int8, int4
 	@PYTHONPATH=tests $(BIN)/python bench/runtime/run.py
 	@PYTHONPATH=tests $(BIN)/python bench/runtime/load.py
+	@PYTHONPATH=tests $(BIN)/python bench/runtime/prefix.py
 
 bench-gpu: setup ## the GPU path on this machine's card, under ten minutes; ARGS=--dry-run without one
 	@PYTHONPATH=tests:bench/runtime $(BIN)/python bench/gpu/main.py $(ARGS)
