@@ -111,6 +111,15 @@ def test_a_smaller_cache_or_a_shorter_length_is_offered_where_only_the_cache_is_
     assert check_fit(shape, replace(question, max_model_len=tokens)).fits
     small = suggest_fits(shape, replace(question, max_model_len=tokens * 3 // 2))
     assert small[0] == "engine.kvCacheDtype: FP8"
+    chosen = replace(question, max_model_len=tokens * 3 // 2, kv_dtype="FP8")
+    assert not any("kvCacheDtype" in remedy for remedy in suggest_fits(shape, chosen))
+
+
+def test_a_cache_that_is_small_already_is_not_offered_again() -> None:
+    question = Question(24 * GIB, max_model_len=131072, kv_dtype="FP8")
+    remedies = suggest_fits(derive_shape(LLAMA_8B), question)
+    assert not any(remedy.startswith("engine.kvCacheDtype") for remedy in remedies)
+    assert f"engine.maxModelLen: {check_fit(derive_shape(LLAMA_8B), question).tokens}" in remedies
 
 
 def test_what_is_offered_keeps_the_gpus_that_are_there() -> None:
