@@ -36,7 +36,11 @@ _DENSE = {torch.float32: _Kind.FLOAT32, torch.bfloat16: _Kind.BFLOAT16}
 
 @dataclass(frozen=True, slots=True)
 class PackedLinear:
-    """x · Wᵀ + b by the native library, summed in float32."""
+    """x · Wᵀ + b by the native library: summed in float32, or in integers where W is codes.
+
+    Rows of x meet codes in 16 bits: off by 1/65534 of the largest value of 256 columns, or of a
+    group, at most; of W8A8 exactly in 8 bits.
+    """
 
     library: Library
     weight: NativeWeight
