@@ -102,23 +102,44 @@ def test_models_of_other_sizes_stay_with_torch(changes: dict[str, object], fits:
     assert not fits_kernels(spec, 24)  # type: ignore[arg-type]
 
 
+PROMPT, OTHER = tuple(range(3, 22)), tuple(range(40, 47))
+STEPS = (
+    (Chunk("a", 0, PROMPT[:11], (3, 4, 9), True), Chunk("b", 0, OTHER, (1, 2), True)),
+    (Chunk("b", 7, (50,), (1, 2), True), Chunk("a", 11, PROMPT[11:], (3, 4, 9, 6, 5), True)),
+)
+
+
+def make_runner(folder: Path, dtype: torch.dtype = torch.float32) -> Runner:
+    return Runner(make_model(folder), num_blocks=12, block_size=4, cache_dtype=dtype)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_family_scores_with_kernels_as_with_torch(
     tmp_path: Path, variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_family(tmp_path, variant, **ROOMY)
-    prompt, other = tuple(range(3, 22)), tuple(range(40, 47))
-    steps = [
-        (Chunk("a", 0, prompt[:11], (3, 4, 9), True), Chunk("b", 0, other, (1, 2), True)),
-        (Chunk("b", 7, (50,), (1, 2), True), Chunk("a", 11, prompt[11:], (3, 4, 9, 6, 5), True)),
-    ]
-    plain = Runner(make_model(tmp_path), num_blocks=12, block_size=4)
-    expected = [plain.run(step) for step in steps]
+    plain = make_runner(tmp_path)
+    expected = [plain.run(step) for step in STEPS]
     monkeypatch.setattr(assembly, "pick_ops", lambda _, **__: gpu_ops)
-    runner = Runner(make_model(tmp_path), num_blocks=12, block_size=4)
+    runner = make_runner(tmp_path)
     assert fits_kernels(runner.model.spec, 4)
-    for step, scores in zip(steps, expected, strict=True):
+    for step, scores in zip(STEPS, expected, strict=True):
         torch.testing.assert_close(runner.run(step), scores, atol=1e-4, rtol=1e-4)
+
+
+def test_a_cache_of_8_bits_scores_with_kernels_as_with_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_family(tmp_path, "qwen3", **{**ROOMY, "num_hidden_layers": 1})
+    plain = make_runner(tmp_path, torch.int8)
+    expected = [plain.run(step) for step in STEPS]
+    monkeypatch.setattr(assembly, "pick_ops", lambda _, **__: gpu_ops)
+    runner = make_runner(tmp_path, torch.int8)
+    for step, scores in zip(STEPS, expected, strict=True):
+        torch.testing.assert_close(runner.run(step), scores, atol=1e-3, rtol=1e-3)
+    codes, others = runner.caches.data.int(), plain.caches.data.int()
+    assert codes.any()
+    assert (codes - others).abs().max() <= 1
 
 
 def test_an_engine_answers_with_kernels_as_with_torch(

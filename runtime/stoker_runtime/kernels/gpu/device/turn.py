@@ -62,6 +62,7 @@ def turn_kernel(
     kv_row = slot * num_kv_heads + (head - num_heads) % num_kv_heads
     if HAS_SCALES:
         scale = tl.maximum(tl.max(tl.abs(x), axis=1), 1e-12) / 127.0
+        scale += tl.sum(x * 0.0, axis=1)  # a NaN is in the scale, so that no code hides it
         tl.store(key_scales_ptr + kv_row, scale, mask=is_k)
         tl.store(value_scales_ptr + kv_row, scale, mask=is_v)
         x = x / scale[:, None]
