@@ -66,7 +66,7 @@ class Residents:
         files have changed, are of no use to anybody and are let go.
         """
         folder = recipe.config.model
-        held = self._held.get(folder)
+        held = self._held.pop(folder, None)  # not here if turning it fails half-way
         if held is None:
             return None
         is_current = held.stamp == _stamp(recipe.placed.values())
@@ -74,7 +74,6 @@ class Residents:
             self._held[folder] = replace(held, placed=recipe.placed)
             return held.blob
         log.warning("%s is not what was preloaded; it is read again", folder)
-        del self._held[folder]
         self._report(Resident(str(folder), 0, "the files changed, or are wanted in other places"))
         return None
 

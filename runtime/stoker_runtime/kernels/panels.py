@@ -47,7 +47,9 @@ class Panels:
         assert functions is not None, "`can_panel` says whether there is a library"
         data = (ctypes.c_char * self.num_bytes).from_buffer(blob, self.at)
         units = self.row_bytes // _UNIT_BYTES
-        if not functions.stoker_turn(data, self.rows // PANEL, units, int(back)):
+        has_turned = functions.stoker_turn(data, self.rows // PANEL, units, int(back))
+        del data  # an error would keep it, and with it the blob
+        if not has_turned:
             raise MemoryError(f"no memory to turn a panel of {PANEL * self.row_bytes} bytes")
 
 

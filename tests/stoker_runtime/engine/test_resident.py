@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from stoker_runtime.config import Config
 from stoker_runtime.engine.assembly import build_model
 from stoker_runtime.engine.loading import Recipe, prepare
 from stoker_runtime.engine.resident import Residents
+from stoker_runtime.kernels import panels
 from stoker_runtime.kernels.linear import DenseLinear
 from stoker_runtime.kernels.packed import PackedLinear
 from stoker_runtime.model.reader import BlobReader
@@ -108,6 +110,20 @@ def test_panels_are_turned_for_a_load_that_rounds_and_back(models: list[Path]) -
         held = residents.claim(recipe)
         assert held is not None
         assert held[:] == BlobReader(recipe.placed, 1).start().wait()[:]
+
+
+@pytest.mark.skipif(panels.find_functions() is None, reason="the library is not built")
+def test_what_could_not_be_turned_is_not_given_out_again(
+    models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    residents, _ = fill(models[:1])
+    recipe = prepare(replace(STANDBY, model=models[0], quantization="int8"), MACHINE)
+    library = SimpleNamespace(stoker_turn=lambda *_: 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(panels, "find_functions", lambda: library)
+        with pytest.raises(MemoryError):
+            residents.claim(recipe)
+    assert residents.claim(recipe_of(models[0])) is None
 
 
 def test_a_model_multiplies_what_is_resident_without_a_copy(models: list[Path]) -> None:

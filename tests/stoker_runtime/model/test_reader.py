@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -120,6 +121,18 @@ def test_products_become_panels_while_they_are_read(
     assert blob[:] == plain[:]
     assert turn_to(blob, raw, turned)
     assert not turn_to(blob, turned, {"q": turned["q"]})
+
+
+@needs_library
+def test_no_memory_for_a_panel_is_told_and_not_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed = place_tensors([QKV, NORM], store(tmp_path), (QKV,))
+    library = SimpleNamespace(stoker_turn=lambda *_: 0)
+    monkeypatch.setattr(panels, "find_functions", lambda: library)
+    waiting = BlobReader(placed, 2).start()
+    with pytest.raises(MemoryError, match="a panel of 192 bytes"):
+        waiting.wait()
 
 
 @needs_library
