@@ -130,6 +130,7 @@ async def test_a_day_is_remembered_and_read_through_the_api_server(
     operator = await start("alone")
     plane.kubectl.apply(_model("chat"), namespace=namespace)
     await _settled(api, namespace, "chat", "ScaledToZero")
+    await gateway.demand(f"{namespace}/chat", queued=0, arrivals=0)  # as a gateway begins
     await gateway.demand(f"{namespace}/chat", queued=1, arrivals=1, arrived_tokens=50)
     await gateway.demand(f"{namespace}/chat", queued=3, arrivals=3, arrived_tokens=170)
     await _settled(api, namespace, "chat", "Waking")
