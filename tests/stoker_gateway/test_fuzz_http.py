@@ -231,7 +231,7 @@ garbage = st.one_of(
 )
 
 
-@settings(fuzz, max_examples=200)
+@settings(fuzz, max_examples=100)
 @given(garbage, st.sampled_from(["close", "reset"]), st.booleans())
 def test_a_pod_that_says_anything(
     stand: Stand, say: tuple[bytes, ...], end: str, stream: bool
