@@ -6,6 +6,7 @@ by `process`, because it imports torch.
 
 from __future__ import annotations
 
+import logging
 import mmap
 
 import torch
@@ -21,6 +22,8 @@ from stoker_runtime.model.weights import CACHE_DTYPES, TORCH_DTYPES, WeightPlan,
 from stoker_runtime.schedule.blocks import BlockPool
 from stoker_runtime.schedule.scheduler import Limits, Scheduler
 from stoker_runtime.wire import Loaded
+
+log = logging.getLogger(__name__)
 
 
 def build_model(recipe: Recipe, blob: mmap.mmap, *, owns_blob: bool = False) -> Decoder:
@@ -40,12 +43,26 @@ def build_model(recipe: Recipe, blob: mmap.mmap, *, owns_blob: bool = False) -> 
         stored_as=recipe.spec.quantization,
         quantize_to=recipe.quantize_to,
         packs=_packs(recipe),
-        gpu=recipe.device == "cuda" and recipe.dtype != "float32",
+        gpu=has_kernels(recipe),
         owns_blob=owns_blob,
     )
     weights = build_weights(blob, recipe.layout, recipe.placed, plan)
     fits = plan.gpu and _fits_kernels(recipe)
     return build_decoder(recipe.spec, weights, pick_ops(plan.device, fits_kernels=fits))
+
+
+def has_kernels(recipe: Recipe) -> bool:
+    """Whether kernels are compiled for this GPU; without them torch computes everything."""
+    if recipe.device != "cuda" or recipe.dtype == "float32":
+        return False
+    from stoker_runtime.kernels.gpu.driver import find_functions  # not before: a CPU needs none
+
+    try:
+        find_functions(torch.cuda.current_device())
+    except ConfigInvalid as error:
+        log.warning("torch computes what kernels would: %s", error)
+        return False
+    return True
 
 
 def _fits_kernels(recipe: Recipe) -> bool:
