@@ -1,8 +1,9 @@
 """What the GPU path does on the card of this machine: right first, then fast. `make bench-gpu`.
 
 Knows the order of things and how to show them. Needs no network and less than ten minutes; prints
-markdown for `runtime/README.md`. With `--dry-run` it needs no GPU: kernels are compiled, checks run
-in Triton's interpreter with small shapes, and what is left out is said by name.
+markdown for `runtime/README.md`. `--dry-run` needs no GPU: a file of kernels is compiled, checks
+run in Triton's interpreter with small shapes, what is left out is named. Where nothing can be
+installed: `PYTHONPATH=runtime:tests:bench/runtime python3 bench/gpu/main.py`.
 """
 
 from __future__ import annotations
@@ -80,7 +81,6 @@ def check(device: object) -> list[str]:
 
 def measure(options: argparse.Namespace) -> None:
     """Peaks, products, engines, peers, as long as there is time."""
-    import engines
     import products
     import torch
     from stopwatch import measure_peaks
@@ -92,16 +92,29 @@ def measure(options: argparse.Namespace) -> None:
     titles = ["product", "rows", "stored as", "µs", "times bf16", "of copy bandwidth"]
     say("Products", products.measure(peaks), titles)
     torch.cuda.empty_cache()
+    measure_engines(options, peaks.copied_bytes_per_s)
+    for peer in ("vllm", "sglang"):
+        if importlib.util.find_spec(peer) is None:
+            print(f"\n{peer} is not installed: not compared")
+
+
+def measure_engines(options: argparse.Namespace, copied_bytes_per_s: float) -> None:
+    """Each model in engine processes of its own; what can't run is named and the rest goes on."""
+    try:
+        import engines
+    except ModuleNotFoundError as error:
+        print(f"\nengines left out: {error.name} is missing")
+        return
     titles = ["model", "stored as", "start to each phase, s", "tokens/s", "1 stream, of the limit"]
     for name in options.models.split(","):
         if time.monotonic() - STARTED > 60 * options.minutes:
             print(f"\nno time left for {name}")
             continue
-        rows = engines.measure(options.folder, [name], peaks.copied_bytes_per_s)
-        say(f"Engine, {name}", rows, titles)
-    for peer in ("vllm", "sglang"):
-        if importlib.util.find_spec(peer) is None:
-            print(f"\n{peer} is not installed: not compared")
+        try:
+            rows = engines.measure(options.folder, [name], copied_bytes_per_s)
+            say(f"Engine, {name}", rows, titles)
+        except SystemExit as error:  # of an engine process that ended
+            print(f"\n{name}: {error}")
 
 
 def say(title: str, rows: Iterable[list[str]], titles: list[str]) -> None:
