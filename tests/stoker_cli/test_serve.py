@@ -18,6 +18,7 @@ import typer
 
 from stoker_cli import serve
 from stoker_cli.serve import Place, check_folder, describe, die_with, find_port
+from support.checkpoints import write_tokenizer
 from support.runtime_server import ROOT, free_ports, wait_until
 
 MODEL = ROOT / "models/tiny-chat"
@@ -95,6 +96,7 @@ def test_a_parent_that_died_before_the_kernel_was_asked_takes_it_along_too() -> 
 
 
 def test_a_model_that_cannot_be_served_ends_with_its_reason(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, 320)  # or its absence may be noticed first
     (tmp_path / "config.json").write_text('{"architectures": ["Abacus"]}')
     with started(tmp_path, "--port", "0") as process:
         said = read_until(process, "Abacus")
