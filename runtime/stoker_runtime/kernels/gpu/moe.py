@@ -213,5 +213,5 @@ def _specialise(
         "BLOCK_N": _BLOCK_N,
     }
     types = {"T": dtype, "W": dtype if is_dense else "i16"}
-    num_warps = 4 if block_m < _BLOCKS_M[-1] else 8  # else registers do not suffice
+    num_warps = 4 if is_dense and block_m < _BLOCKS_M[-1] else 8  # else registers do not suffice
     return _EXPERTS.specialise(types, constants, num_warps, num_stages=3)

@@ -12,6 +12,7 @@ from stoker_runtime.kernels.gpu.compiler import Order, build
 from stoker_runtime.kernels.gpu.registry import ARCHS
 
 
+@pytest.mark.timeout(600)  # imports torch and Triton in a process of its own
 def test_every_specialisation_is_compiled_for_a_generation(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     order = Order(["sm_80"], tmp_path, 1, files=["rows"])
