@@ -103,7 +103,8 @@ class DemandPublisher:
         """Ping, or after a jam send everything anew: what came meanwhile was dropped."""
         writable.clear()
         try:
-            await asyncio.wait_for(writable.wait(), PING_S)
+            async with asyncio.timeout(PING_S):
+                await writable.wait()
         except TimeoutError:
             if not reply.paused:
                 reply.write(PING)

@@ -20,6 +20,7 @@ USERS_OWN = {
     "--max-step-s",
     "--max-waiting",
     "--max-waiting-tokens",
+    "--prefix-cache-tokens",
 }
 """Flags of the runtime that no field of the spec sets, so that `extraArgs` may."""
 

@@ -48,7 +48,8 @@ async def fetch(pool: Pool, head: bytes, body: bytes, timeout_s: float) -> tuple
     method, _, headers = head.partition(b"\r\n")
     connection.send(b"%b HTTP/1.1\r\n%b%b%b" % (method, headers, framing, body), whole)
     try:
-        complete = await asyncio.wait_for(whole.done, timeout_s)
+        async with asyncio.timeout(timeout_s):
+            complete = await whole.done
     except TimeoutError as error:
         raise UpstreamError("timeout") from error
     finally:

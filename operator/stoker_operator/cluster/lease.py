@@ -92,7 +92,8 @@ class Lease:
                         0.05, self._seen_at + self._duration_s * PATIENCE - time.monotonic()
                     )
                     try:
-                        event = await asyncio.wait_for(anext(events), patience_s)
+                        async with asyncio.timeout(patience_s):
+                            event = await anext(events)
                     except TimeoutError:
                         return
                     except StopAsyncIteration:

@@ -76,7 +76,8 @@ class Announcer:
     async def wait_heard(self, seconds: float) -> None:
         """Wait until the newest state was heard, at most so long."""
         try:
-            await asyncio.wait_for(self._heard.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._heard.wait()
         except TimeoutError:
             log.warning("the last announcement was not heard within %s s", seconds)
 
@@ -85,7 +86,8 @@ class Announcer:
         pause_s = _FIRST_RETRY_S
         while self.target and not await self._post(self.target):
             try:
-                await asyncio.wait_for(self._news.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._news.wait()
             except TimeoutError:
                 pause_s = min(pause_s * 2, _LAST_RETRY_S)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -36,3 +37,31 @@ async def test_a_broken_answer_is_an_error() -> None:
     async with FakeRuntime(behaviour=["close"]) as runtime:
         with pytest.raises(UpstreamError, match="closed"):
             await fetch(Pool(runtime.address, 1), b"POST /x\r\n", b"{}", 1)
+
+
+class _OneAnswer:
+    """A pool whose only connection hands out who waits for the answer."""
+
+    def __init__(self) -> None:
+        self.sent: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    async def connect(self) -> _OneAnswer:
+        return self
+
+    def send(self, data: bytes, receiver: Any) -> None:
+        self.sent.set_result(receiver)
+
+    def abort(self) -> None:
+        pass
+
+
+async def test_a_cancellation_that_comes_with_the_answer_is_not_lost() -> None:
+    """A courier that is stopped at that moment would run on, and its worker never end."""
+    pool: Any = _OneAnswer()
+    task = asyncio.create_task(fetch(pool, b"POST /x\r\n", b"{}", 1))
+    whole = await pool.sent
+    await asyncio.sleep(0)
+    whole.on_end()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
