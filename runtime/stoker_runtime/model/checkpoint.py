@@ -151,7 +151,7 @@ def _read_header(file: Path) -> dict[str, Stored]:
         if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for ever
             raise CheckpointBroken(f"{file} must be a regular file")
         size = status.st_size
-        with file.open("rb") as stream:
+        with file.open("rb", buffering=0) as stream:  # a buffer would keep the first weights too
             length = int.from_bytes(stream.read(8), "little")
             text = stream.read(length) if length <= min(size, _MAX_HEADER_BYTES) else b""
     except FileNotFoundError:

@@ -29,7 +29,7 @@ from stoker_runtime.server.lifecycle import Lifecycle, Patience
 from stoker_runtime.server.metrics import Metrics, process_start
 from stoker_runtime.server.service import Service
 from stoker_runtime.server.switch import Switch
-from stoker_runtime.server.texts import load_texts
+from stoker_runtime.server.texts import import_texts, load_texts
 from stoker_runtime.spawn import EngineProcess
 from stoker_runtime.wire import Failed
 
@@ -91,7 +91,9 @@ class _Server:
             await self._listen(App(service, routes, key=key), self._start.admin),
         ]
         await engine.connect(self._start.engine.sock)
-        if not self._config.is_standby:
+        if self._config.is_standby:
+            self._tasks.append(loop.create_task(asyncio.to_thread(import_texts)))
+        else:
             self._tasks.append(loop.create_task(self._load_texts(service)))
         await self._stop.wait()
         await self._drain(engine, servers)

@@ -110,6 +110,12 @@ async def beside_streams(work: Callable[[bool], Result], body: Sized) -> Result:
     return await asyncio.to_thread(work, False)
 
 
+def import_texts() -> None:
+    """Import what `load_texts` needs: a standby has that behind it when it gets a model."""
+    import stoker_runtime.text.template
+    import stoker_runtime.text.tokenizer  # noqa: F401
+
+
 def load_texts(folder: Path) -> Texts:
     """Read the checkpoint's text files. Raises `StokerRuntimeError`."""
     from stoker_runtime.text.template import ChatTemplate

@@ -54,6 +54,13 @@ def answer(server: RuntimeServer) -> str:
     return str(asked.json["choices"][0]["text"])
 
 
+def test_a_standby_has_imported_its_tokenizer_before_it_gets_a_model(
+    standby: RuntimeServer,
+) -> None:
+    maps = Path(f"/proc/{standby.process.pid}/maps")
+    wait_until(lambda: "tokenizers" in maps.read_text(), 30)
+
+
 def test_models_come_and_go_and_answer_alike_each_time(
     standby: RuntimeServer, models: list[Path]
 ) -> None:
