@@ -1,4 +1,4 @@
-"""Names, labels, owners and template hashes of everything made for a deployment or a pool.
+"""Names, labels, owners, template hashes and the status of deployments, pools and what is theirs.
 
 Knows the words of `stoker_api.names`; does not know what is inside pods or Services. Used by the
 other builders.
@@ -10,6 +10,8 @@ import hashlib
 import json
 from collections.abc import Iterable
 from typing import Any
+
+from pydantic import BaseModel
 
 from stoker_api import names
 from stoker_api.v1alpha1 import LLMDeployment, LLMDeploymentSpec, WarmPool, WarmPoolSpec
@@ -94,3 +96,13 @@ def select_pods(owner: LLMDeployment | WarmPool) -> dict[str, str]:
     """Labels that choose the pods of either."""
     name = owner.metadata.name
     return build_pool_selector(name) if isinstance(owner, WarmPool) else build_selector(name)
+
+
+def build_status(kind: str, metadata: Manifest, status: BaseModel) -> Manifest:
+    """What is applied to the status of an object of ours."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": kind,
+        "metadata": {key: metadata[key] for key in ("name", "namespace")},
+        "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }

@@ -84,6 +84,14 @@ def wake_instants(
     return {phase: at for phase, at in instants.items() if at}
 
 
+def see_owned(pod: Manifest, owner: str) -> Manifest:
+    """The pod; as if on its way out when it is of an earlier owner of the same name, with which it
+    is about to be collected. `owner`: uid."""
+    if any(each["uid"] == owner for each in pod["metadata"].get("ownerReferences", ())):
+        return pod
+    return pod | {"metadata": pod["metadata"] | {"deletionTimestamp": "soon"}}
+
+
 def shows_life(pod: Manifest, announced: Announcement | None) -> bool:
     """Whether a process of the pod has said or shown that it runs, or has run."""
     state = _container(pod.get("status", {})).get("state", {})

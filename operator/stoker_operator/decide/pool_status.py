@@ -12,7 +12,7 @@ from stoker_api.conditions import Condition, ConditionType, Reason, merge_condit
 from stoker_api.status import PoolSizing, WarmPoolStatus
 from stoker_operator.decide.failure import FailureMemory
 from stoker_operator.decide.observed import Failure, Observed
-from stoker_operator.decide.status import Verdict
+from stoker_operator.decide.status import Verdict, judge_placement
 
 _SHOWN = 3
 """Names that a message lists before it only counts."""
@@ -43,7 +43,9 @@ def derive_pool_status(sources: PoolSources, now: float) -> WarmPoolStatus:
         ConditionType.READY: _ready(sources),
         ConditionType.MODEL_AVAILABLE: _model_available(sources),
         ConditionType.FITS: _fits(sources),
-        ConditionType.SCHEDULED: _scheduled(sources),
+        ConditionType.SCHEDULED: judge_placement(
+            sources.rejection, sources.observed.live, "standby", "size or resources"
+        ),
         ConditionType.SCALING: ("True", sources.sizing.reason, sources.sizing.message),
         ConditionType.PROGRESSING: _progressing(sources),
     }
@@ -95,21 +97,6 @@ def _fits(sources: PoolSources) -> Verdict:
         message = f"{_list(sources.unfit)} Those start fresh pods."
         return "False", Reason.DEPLOYMENTS_UNFIT, message
     return "True", Reason.DEPLOYMENTS_FIT, "Every deployment that names the pool can adopt."
-
-
-def _scheduled(sources: PoolSources) -> Verdict:
-    if sources.rejection is not None:
-        return "False", sources.rejection.reason, sources.rejection.message
-    live = sources.observed.live
-    if not live:
-        return "True", Reason.NO_PODS_WANTED, "There is nothing to place."
-    words = next((pod.unschedulable for pod in live if pod.unschedulable), "")
-    if words:
-        message = f"{words} Free or add a node, or lower size or resources."
-        return "False", Reason.UNSCHEDULABLE, message
-    if not all(pod.scheduled for pod in live):
-        return "Unknown", Reason.PODS_PENDING, "A standby waits for the scheduler."
-    return "True", Reason.PODS_SCHEDULED, "Every standby has a node."
 
 
 def _progressing(sources: PoolSources) -> Verdict:

@@ -29,7 +29,7 @@ from stoker_api.status import (
 from stoker_operator.decide.autoscaler import ScaleDecision
 from stoker_operator.decide.failure import FailureMemory
 from stoker_operator.decide.fit import describe_room
-from stoker_operator.decide.observed import Failure, Observed
+from stoker_operator.decide.observed import Failure, Observed, ObservedPod
 from stoker_operator.decide.size import Guess
 
 Verdict = tuple[Literal["True", "False", "Unknown"], str, str]
@@ -88,7 +88,9 @@ def derive_status(sources: StatusSources, now: float) -> LLMDeploymentStatus:
         ConditionType.READY: _ready(sources, now),
         ConditionType.MODEL_AVAILABLE: _model_available(sources),
         ConditionType.FITS: _fits(sources),
-        ConditionType.SCHEDULED: _scheduled(sources),
+        ConditionType.SCHEDULED: judge_placement(
+            sources.rejection, sources.observed.live, "pod", "spec.resources"
+        ),
         ConditionType.SCALING: _scaling(sources),
         ConditionType.PROGRESSING: _progressing(sources),
     }
@@ -238,19 +240,20 @@ def _room_of(observed: Observed) -> str:
     return "The model was loaded with room for requests." if room is None else describe_room(room)
 
 
-def _scheduled(sources: StatusSources) -> Verdict:
-    if sources.rejection is not None:
-        return "False", sources.rejection.reason, sources.rejection.message
-    live = sources.observed.live
+def judge_placement(
+    rejection: Failure | None, live: tuple[ObservedPod, ...], noun: str, lever: str
+) -> Verdict:
+    """Whether the pods have nodes. noun: what one of them is called; lever: what to lower."""
+    if rejection is not None:
+        return "False", rejection.reason, rejection.message
     if not live:
         return "True", Reason.NO_PODS_WANTED, "There is nothing to place."
     words = next((pod.unschedulable for pod in live if pod.unschedulable), "")
     if words:
-        message = f"{words} Free or add a node, or lower spec.resources."
-        return "False", Reason.UNSCHEDULABLE, message
+        return "False", Reason.UNSCHEDULABLE, f"{words} Free or add a node, or lower {lever}."
     if not all(pod.scheduled for pod in live):
-        return "Unknown", Reason.PODS_PENDING, "A pod waits for the scheduler."
-    return "True", Reason.PODS_SCHEDULED, "Every pod has a node."
+        return "Unknown", Reason.PODS_PENDING, f"A {noun} waits for the scheduler."
+    return "True", Reason.PODS_SCHEDULED, f"Every {noun} has a node."
 
 
 def _scaling(sources: StatusSources) -> Verdict:

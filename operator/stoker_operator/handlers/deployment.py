@@ -24,7 +24,7 @@ from stoker_operator.build.pod import PodOrder, build_pod
 from stoker_operator.cluster.client import Cluster
 from stoker_operator.cluster.kinds import Manifest, key_of
 from stoker_operator.cluster.ledger import DemandLedger, DemandSum
-from stoker_operator.cluster.pods import is_leaving, observe_pod, wake_instants
+from stoker_operator.cluster.pods import is_leaving, observe_pod, see_owned, wake_instants
 from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.cluster.standby import pool_of
 from stoker_operator.decide.autoscaler import decide_scale
@@ -39,19 +39,17 @@ from stoker_operator.decide.observed import (
 )
 from stoker_operator.decide.problem import derive_problem
 from stoker_operator.decide.rollout import plan_rollout
-from stoker_operator.errors import Conflict, NotFound, Rejected
+from stoker_operator.errors import Conflict, Rejected
 from stoker_operator.handlers.adoption import Adoption
 from stoker_operator.handlers.children import Children
 from stoker_operator.handlers.marks import Marks
-from stoker_operator.handlers.memory import Memory, recall
+from stoker_operator.handlers.memory import REJECTED_RETRY_S, Memory, recall
 from stoker_operator.handlers.pools import Pools
 from stoker_operator.handlers.release import Release
 from stoker_operator.handlers.report import Reporter
 from stoker_operator.metrics import COLD_START_SECONDS, DEMAND_TO_POD_SECONDS
 
 logger = logging.getLogger(__name__)
-
-REJECTED_RETRY_S = 10.0
 ASKING_S = 0.03
 """How soon to look again while a standby is about to answer."""
 
@@ -167,7 +165,7 @@ class DeploymentReconciler:
         snapshot = self._world.snapshot
         pods = tuple(
             observe_pod(
-                _disowned(pod, deployment.metadata.uid),
+                see_owned(pod, deployment.metadata.uid),
                 snapshot.announced(pod["metadata"]["uid"]),
                 demand.pods.get(pod["metadata"]["name"], 0),
             )
@@ -227,15 +225,7 @@ class DeploymentReconciler:
 
     async def _delete_pod(self, deployment: LLMDeployment, name: str, uid: str) -> None:
         metadata = {"namespace": deployment.metadata.namespace, "name": name, "uid": uid}
-        snapshot = self._world.snapshot
-        try:
-            left = await self._world.cluster.delete("Pod", metadata)
-        except (NotFound, Conflict):
-            left = {}
-        if left.get("kind") == "Pod" and left["metadata"].get("deletionTimestamp"):
-            snapshot.upsert(left, "Pod", self._world.clock())
-        else:
-            snapshot.remove({"metadata": metadata}, "Pod")
+        await self._release.delete({"metadata": metadata}, self._world.clock())
         logger.info("drain pod %s/%s", metadata["namespace"], name)
 
     async def _attend_pods(
@@ -288,13 +278,6 @@ def _observed_demand(demand: DemandSum, observed: Observed, now: float) -> Obser
         arrived_tokens=demand.arrived_tokens,
         completed_tokens=demand.completed_tokens,
     )
-
-
-def _disowned(pod: Manifest, owner: str) -> Manifest:
-    """A pod of an earlier deployment of the same name is about to be collected."""
-    if any(each["uid"] == owner for each in pod["metadata"].get("ownerReferences", ())):
-        return pod
-    return pod | {"metadata": pod["metadata"] | {"deletionTimestamp": "soon"}}
 
 
 def _retry_at(memory: Memory, now: float) -> float | None:

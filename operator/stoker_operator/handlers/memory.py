@@ -14,6 +14,9 @@ from stoker_operator.decide.coldstart import ColdStartHistory, recall_cold_start
 from stoker_operator.decide.failure import FailureMemory, recall_failures
 from stoker_operator.decide.observed import Failure, Observed
 
+REJECTED_RETRY_S = 10.0
+"""How long to wait after the API server refused a pod."""
+
 
 @dataclass(slots=True)
 class Memory:

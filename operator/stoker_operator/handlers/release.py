@@ -70,8 +70,8 @@ class Release:
             return  # the watch brings what it is now
         self._pools.touch_pool(pool_of(pod))
 
-    async def delete(self, pod: Manifest, now: float, grace_s: int | None) -> None:
-        """Delete the very pod; it no longer counts."""
+    async def delete(self, pod: Manifest, now: float, grace_s: int | None = None) -> None:
+        """Delete the very pod; it no longer counts. `grace_s`: else what its spec says."""
         metadata = {key: pod["metadata"][key] for key in ("namespace", "name", "uid")}
         try:
             left = await self._cluster.delete("Pod", metadata, grace_s)

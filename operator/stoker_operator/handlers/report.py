@@ -23,7 +23,7 @@ from stoker_api.conditions import (
 )
 from stoker_api.status import LLMDeploymentStatus
 from stoker_api.v1alpha1 import LLMDeployment
-from stoker_operator.build.metadata import format_selector
+from stoker_operator.build.metadata import build_status, format_selector
 from stoker_operator.cluster.client import Cluster
 from stoker_operator.cluster.kinds import Manifest
 from stoker_operator.cluster.snapshot import Snapshot
@@ -129,12 +129,7 @@ class Reporter:
             await self._record(metadata, note)
 
     async def _apply(self, metadata: Manifest, status: LLMDeploymentStatus, now: float) -> None:
-        manifest = {
-            "apiVersion": names.API_VERSION,
-            "kind": "LLMDeployment",
-            "metadata": {key: metadata[key] for key in ("name", "namespace")},
-            "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
-        }
+        manifest = build_status("LLMDeployment", metadata, status)
         try:
             left = await self._cluster.apply_status(manifest)
             self._snapshot.upsert(left, "LLMDeployment", now)

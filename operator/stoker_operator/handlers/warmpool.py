@@ -21,11 +21,11 @@ from stoker_api.source import parse_source
 from stoker_api.status import WarmPoolStatus
 from stoker_api.v1alpha1 import LLMDeployment, WarmPool
 from stoker_operator.build.frame import PodSettings
-from stoker_operator.build.metadata import derive_pool_hash, format_pool_selector
+from stoker_operator.build.metadata import build_status, derive_pool_hash, format_pool_selector
 from stoker_operator.build.standby import build_standby, locate
 from stoker_operator.cluster.client import Cluster
 from stoker_operator.cluster.kinds import Manifest, key_of
-from stoker_operator.cluster.pods import is_leaving, taken_at
+from stoker_operator.cluster.pods import is_leaving, see_owned, taken_at
 from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.cluster.standby import is_standby, observe_standby, observe_waiting
 from stoker_operator.decide.failure import derive_failures
@@ -42,11 +42,10 @@ from stoker_operator.decide.pool_status import PoolSources, derive_pool_status, 
 from stoker_operator.decide.rollout import pick_victims, plan_rollout
 from stoker_operator.errors import Conflict, NotFound, Rejected
 from stoker_operator.handlers.children import Children
+from stoker_operator.handlers.memory import REJECTED_RETRY_S
 from stoker_operator.handlers.pools import PoolMemory, Pools
 
 logger = logging.getLogger(__name__)
-
-REJECTED_RETRY_S = 10.0
 EMPTY_GRACE_S = 5
 """A pod without requests has nothing to finish: it goes in seconds, not at its drain deadline."""
 
@@ -148,7 +147,7 @@ class WarmPoolReconciler:
         return found
 
     def _observe(self, key: str, pool: WarmPool, wish: _Wish) -> Observed:
-        owned = [_disowned(pod, pool.metadata.uid) for pod in self._pools.waiting(key)]
+        owned = [see_owned(pod, pool.metadata.uid) for pod in self._pools.waiting(key)]
         pods = tuple(observe_waiting(pod, self._pools.said(pod)) for pod in owned)
         others = (pod for pod in self._snapshot.pool_pods(key) if not is_standby(pod))
         return Observed(
@@ -242,18 +241,12 @@ class WarmPoolReconciler:
         return found
 
     async def _write(self, pool: WarmPool, status: WarmPoolStatus, now: float) -> None:
-        metadata = {"name": pool.metadata.name, "namespace": pool.metadata.namespace}
-        manifest = {
-            "apiVersion": names.API_VERSION,
-            "kind": "WarmPool",
-            "metadata": metadata,
-            "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
-        }
+        metadata = pool.metadata.model_dump(by_alias=True)
         try:
-            left = await self._cluster.apply_status(manifest)
+            left = await self._cluster.apply_status(build_status("WarmPool", metadata, status))
             self._snapshot.upsert(left, "WarmPool", now)
         except NotFound:
-            self._snapshot.remove({"metadata": pool.metadata.model_dump(by_alias=True)}, "WarmPool")
+            self._snapshot.remove({"metadata": metadata}, "WarmPool")
 
 
 def _pick_old(observed: Observed) -> tuple[ObservedPod, ...]:
@@ -271,10 +264,3 @@ def _derive_policy(pool: WarmPool) -> PoolPolicy:
 def _serves(pod: Manifest) -> bool:
     labels = pod["metadata"].get("labels", {})
     return names.LABEL_DEPLOYMENT in labels and "deletionTimestamp" not in pod["metadata"]
-
-
-def _disowned(pod: Manifest, owner: str) -> Manifest:
-    """A standby of an earlier pool of the same name is about to be collected."""
-    if any(each["uid"] == owner for each in pod["metadata"].get("ownerReferences", ())):
-        return pod
-    return pod | {"metadata": pod["metadata"] | {"deletionTimestamp": "soon"}}
