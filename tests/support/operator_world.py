@@ -7,6 +7,7 @@ replaces the operator by one that remembers nothing.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from stoker_api import names
@@ -21,7 +22,7 @@ from stoker_operator.handlers.orders import Orders
 from stoker_operator.handlers.pools import Pools
 from stoker_operator.handlers.warmpool import WarmPoolReconciler
 from support.fake_admin_ports import FakeAdminPorts
-from support.fake_cluster import FakeCluster, Manifest
+from support.fake_cluster import FakeCluster, Killed, Manifest
 
 NOW = 1795255200.0  # 2026-11-21T10:00:00Z
 KEY = "ns/chat"
@@ -181,3 +182,15 @@ class OperatorWorld:
             self.cluster.of_kind("Event"), key=lambda e: int(e["metadata"]["resourceVersion"])
         )
         return [event["reason"] for event in events]
+
+
+async def settle_each(world: OperatorWorld, steps: Sequence[Callable[[], Any]], start: int) -> int:
+    """Take the steps from number `start` on, each until all is quiet; the number of the step in
+    which the operator was killed, or how many there are."""
+    for number, step in enumerate(steps[start:], start):
+        step()
+        try:
+            await world.settle()
+        except Killed:
+            return number
+    return len(steps)

@@ -11,7 +11,7 @@ from stoker_api import names
 from stoker_api.tokens import derive_token
 from stoker_operator.decide.pool_size import WakeHistory
 from support.fake_cluster import FakeCluster, Killed
-from support.operator_world import KEY, make_claim
+from support.operator_world import KEY, make_claim, settle_each
 from support.pool_world import POOL, PoolWorld, make_pool, make_warm, name_of, owner_of
 
 TOKEN = derive_token(b"key", "runtime/ns/chat")
@@ -283,13 +283,7 @@ async def _live_a_life(world: PoolWorld, from_step: int) -> int:
         world.finish_pods,
         world.place_pods,
     ]
-    for number, step in enumerate(steps[from_step:], from_step):
-        step()
-        try:
-            await world.settle()
-        except Killed:
-            return number
-    return len(steps)
+    return await settle_each(world, steps, from_step)
 
 
 def _end_state(world: PoolWorld) -> Any:

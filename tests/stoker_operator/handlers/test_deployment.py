@@ -9,8 +9,8 @@ from prometheus_client import REGISTRY
 
 from stoker_api.tokens import derive_token
 from stoker_operator.errors import Conflict, Rejected
-from support.fake_cluster import FakeCluster, Killed
-from support.operator_world import KEY, OperatorWorld, make_claim, make_deployment
+from support.fake_cluster import FakeCluster
+from support.operator_world import KEY, OperatorWorld, make_claim, make_deployment, settle_each
 
 
 @pytest.fixture
@@ -352,13 +352,7 @@ async def _live_a_life(world: OperatorWorld, from_step: int) -> int:
         lambda: world.idle(100),
         world.finish_pods,
     ]
-    for number, step in enumerate(steps[from_step:], from_step):
-        step()
-        try:
-            await world.settle()
-        except Killed:
-            return number
-    return len(steps)
+    return await settle_each(world, steps, from_step)
 
 
 def _end_state(world: OperatorWorld) -> Any:
