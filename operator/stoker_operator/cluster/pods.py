@@ -31,6 +31,7 @@ def observe_pod(pod: Manifest, announced: Announcement | None, running: int) -> 
         scheduled=bool(pod["spec"].get("nodeName")),
         unschedulable=waiting.get("message", "no node fits.") if stuck else "",
         unschedulable_at=parse_instant(waiting.get("lastTransitionTime")) if stuck else 0.0,
+        started=shows_life(pod, announced),
         ready=failure is None and _is_ready(pod, announced),
         failure=failure,
         room=announced.room if announced is not None else None,
@@ -110,7 +111,7 @@ def find_failure(pod: Manifest, announced: Announcement | None) -> Failure | Non
         return _pull_failure(pod, waiting)
     if waiting.get("reason") in _SETUP:
         message = f"Pod {name} cannot start: {waiting.get('message', waiting['reason'])}"
-        return Failure(Reason.CONTAINER_CRASHED, message, final=False)
+        return Failure(Reason.CONTAINER_CRASHED, message, final=False, before_start=True)
     if announced is not None and announced.phase == "Failed":
         reason = announced.reason or Reason.ENGINE_CRASHED
         return Failure(reason, announced.message or f"See `kubectl logs {name}`.")
@@ -124,7 +125,7 @@ def _pull_failure(pod: Manifest, waiting: Manifest) -> Failure:
         f"Image {image} cannot be pulled: {words} Correct spec.engine.image, load the image onto "
         "the node, or give the namespace's service account a pull secret; it is tried again."
     )
-    return Failure(Reason.IMAGE_PULL_FAILED, message, final=False)
+    return Failure(Reason.IMAGE_PULL_FAILED, message, final=False, before_start=True)
 
 
 def _crash(

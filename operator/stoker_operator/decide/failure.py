@@ -67,9 +67,16 @@ def derive_failures(memory: FailureMemory, observed: Observed, now: float) -> Fa
     if memory.generation != observed.generation:
         memory = FailureMemory(observed.generation, pods=memory.pods)
     if not failed:
-        cleared = any(pod.ready and pod.template == observed.template for pod in observed.live)
-        return FailureMemory(observed.generation) if cleared else memory
+        return _forget(memory, observed)
     return _count_failed(memory, failed, now)
+
+
+def _forget(memory: FailureMemory, observed: Observed) -> FailureMemory:
+    current = [pod for pod in observed.live if pod.template == observed.template]
+    if any(pod.ready for pod in current):
+        return FailureMemory(observed.generation)
+    over = memory.failure is not None and memory.failure.before_start
+    return replace(memory, failure=None) if over and any(p.started for p in current) else memory
 
 
 def _count_failed(

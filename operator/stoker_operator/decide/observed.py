@@ -30,6 +30,8 @@ class Failure:
     """What happened and what to do about it."""
     final: bool = True
     """Whether only a new pod can help; the kubelet itself retries the others."""
+    before_start: bool = False
+    """Whether it kept the container from starting, so that it is over when one runs."""
 
     @property
     def condition(self) -> ConditionType:
@@ -52,6 +54,8 @@ class ObservedPod:
     unschedulable: str = ""
     """The scheduler's words when no node fits."""
     unschedulable_at: float = 0.0
+    started: bool = False
+    """Whether its container runs or has run."""
     ready: bool = False
     failure: Failure | None = None
     room: Room | None = None

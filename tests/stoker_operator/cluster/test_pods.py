@@ -123,6 +123,8 @@ def test_failures_are_named_with_what_is_known(case: str) -> None:
     assert pod.failure is not None
     assert (pod.failure.reason, pod.failure.final) == (reason, final)
     assert words in pod.failure.message
+    assert pod.failure.before_start is (case in ("pull", "setup"))
+    assert pod.started is (case not in ("pull", "setup", "evicted") or said is not None)
 
 
 @pytest.mark.parametrize(

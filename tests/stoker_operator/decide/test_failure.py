@@ -61,6 +61,17 @@ def test_what_the_kubelet_retries_is_not_counted() -> None:
     assert (memory.attempts, memory.retry_at, memory.failure) == (0, 0.0, PULL)
 
 
+def test_what_kept_a_container_from_starting_is_over_when_it_runs() -> None:
+    hiccup = Failure("ContainerCrashed", "no secret yet", final=False, before_start=True)
+    memory = derive_failures(NONE, make_observed(make_pod(failure=hiccup)), 100)
+    assert memory.failure == hiccup
+    assert derive_failures(memory, make_observed(make_pod()), 101) == memory
+    assert derive_failures(memory, make_observed(make_pod(started=True)), 101).failure is None
+    crash = Failure("ContainerCrashed", "code 1", final=False)
+    memory = derive_failures(NONE, make_observed(make_pod(failure=crash, started=True)), 100)
+    assert derive_failures(memory, make_observed(make_pod(started=True)), 101) == memory
+
+
 def test_the_first_words_of_a_failure_stay() -> None:
     memory = derive_failures(NONE, make_observed(make_pod(failure=PULL)), 100)
     backed_off = Failure("ImagePullFailed", "back-off", final=False)
