@@ -80,13 +80,13 @@ def test_the_runtime_takes_every_argument_that_the_operator_gives(
     assert config.prefix_caching == engine.get("prefixCaching", True)
 
 
-@pytest.mark.parametrize("quantization", ["Auto", "None", "Int8", "Int4"])
+@pytest.mark.parametrize("quantization", ["Auto", "None", "Int8", "Int4", "FP8"])
 def test_the_runtime_quantises_as_the_spec_says(quantization: str) -> None:
     model = {"source": "pvc://models/tiny", "quantization": quantization}
     assert _read_config(_build({"model": model})).quantization == quantization.lower()
 
 
-@pytest.mark.parametrize("dtype", ["Auto", "Int8"])
+@pytest.mark.parametrize("dtype", ["Auto", "Int8", "FP8"])
 def test_the_runtime_rounds_keys_and_values_as_the_spec_says(dtype: str) -> None:
     spec = {"model": {"source": "pvc://models/tiny"}, "engine": {"kvCacheDtype": dtype}}
     assert _read_config(_build(spec)).kv_cache_dtype == dtype.lower()

@@ -116,8 +116,7 @@ class ModelSpec(ApiModel):
     """How weights are stored in memory. Auto keeps what the checkpoint declares (GPTQ, AWQ,
     compressed-tensors, or nothing); None refuses a quantised checkpoint; Int8, Int4 and FP8
     quantise an unquantised one while loading. A checkpoint quantised beforehand (`stoker quantize`)
-    is more accurate and quicker to read. This release serves Auto and None, and Int8 and Int4 on
-    CPUs."""
+    is more accurate and quicker to read. FP8 needs GPUs."""
     secret_ref: SecretReference | None = None
     """Secret with the credentials to fetch the model, in the same namespace. Only the job that
     fetches sees it, never a pod that serves. Not used for `pvc://`."""
@@ -139,7 +138,7 @@ class EngineSpec(ApiModel):
     kv_cache_dtype: KvCacheDtype = KvCacheDtype.AUTO
     """How the key-value cache is stored. Auto uses the dtype of the model; Int8 and FP8 hold about
     twice the tokens in the same memory, on CPUs Int8 nearly four times, at a small loss of
-    accuracy. This release serves Auto and Int8."""
+    accuracy. FP8 needs GPUs of compute capability 8.9 or newer."""
     prefix_caching: bool = True
     """Keep the cache of finished prompts and reuse it for requests that begin alike, such as those
     with one system prompt. Answers do not change."""

@@ -15,7 +15,7 @@ from stoker_runtime.errors import ConfigInvalid
 _CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "quantization": ("auto", "none", "int8", "int4", "fp8"),
-    "kv_cache_dtype": ("auto", "int8"),
+    "kv_cache_dtype": ("auto", "int8", "fp8"),
     "device": ("auto", "cpu", "cuda"),
     "log_format": ("text", "json"),
 }
@@ -53,7 +53,8 @@ class Config:
     """Tokens the KV cache holds; 0: sized from free memory."""
     kv_cache_dtype: str = "auto"
     """auto is what attention computes in (float32 on CPUs); int8 rounds each head of a token by its
-    largest value and holds nearly four times as many tokens."""
+    largest value and holds nearly four times as many tokens (twice as many on GPUs); fp8 does so in
+    8-bit floats, on NVIDIA GPUs of compute capability 8.9 or newer."""
     block_size: int = 16
     """Tokens per block of the KV cache."""
     prefix_caching: int = 1

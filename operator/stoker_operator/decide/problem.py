@@ -12,8 +12,6 @@ from stoker_api.conditions import Reason
 from stoker_api.v1alpha1 import KvCacheDtype, LLMDeployment, LLMDeploymentSpec, Quantization
 from stoker_operator.decide.observed import Failure
 
-_ROUNDED_ON_CPUS = (Quantization.INT8, Quantization.INT4)
-
 
 def derive_problem(deployment: LLMDeployment, claims: Container[str]) -> Failure | None:
     """The first thing to repair; `claims` are the PersistentVolumeClaims of the namespace."""
@@ -21,13 +19,11 @@ def derive_problem(deployment: LLMDeployment, claims: Container[str]) -> Failure
 
 
 def _unsupported_field(spec: LLMDeploymentSpec) -> Failure | None:
-    quantization, dtype = spec.model.quantization, spec.engine.kv_cache_dtype
-    if quantization == Quantization.FP8:
-        return _unsupported("model.quantization", quantization, "Auto, None, Int8 or Int4")
-    if quantization in _ROUNDED_ON_CPUS and spec.resources.gpus:
-        return _unsupported("model.quantization", f"{quantization} on GPUs", "Auto or None")
-    if dtype == KvCacheDtype.FP8:
-        return _unsupported("engine.kvCacheDtype", dtype, "Auto or Int8")
+    on_cpus = not spec.resources.gpus
+    if on_cpus and spec.model.quantization == Quantization.FP8:
+        return _unsupported("model.quantization", "FP8 on CPUs", "Auto, None, Int8 or Int4")
+    if on_cpus and spec.engine.kv_cache_dtype == KvCacheDtype.FP8:
+        return _unsupported("engine.kvCacheDtype", "FP8 on CPUs", "Auto or Int8")
     if spec.resources.gpus > 1:
         return _unsupported("resources.gpus", spec.resources.gpus, "0 or 1")
     return None

@@ -36,6 +36,7 @@ def build_model(recipe: Recipe, blob: mmap.mmap, *, owns_blob: bool = False) -> 
             "`device` is cuda (or auto with an NVIDIA device), but torch finds no usable GPU: "
             "use the GPU image, or set `device` to cpu"
         )
+    _check_cache(recipe)
     torch.set_num_threads(recipe.num_threads)
     plan = WeightPlan(
         dtype=TORCH_DTYPES[recipe.dtype],
@@ -49,6 +50,18 @@ def build_model(recipe: Recipe, blob: mmap.mmap, *, owns_blob: bool = False) -> 
     weights = build_weights(blob, recipe.layout, recipe.placed, plan)
     fits = plan.gpu and _fits_kernels(recipe)
     return build_decoder(recipe.spec, weights, pick_ops(plan.device, fits_kernels=fits))
+
+
+def _check_cache(recipe: Recipe) -> None:
+    """`loading` refuses it on CPUs."""
+    if recipe.cache_dtype != "fp8":
+        return
+    major, minor = torch.cuda.get_device_capability()
+    if (major, minor) < (8, 9):
+        raise ConfigInvalid(
+            "`kv_cache_dtype` fp8 needs compute capability 8.9 or newer, "
+            f"{torch.cuda.get_device_name()} has {major}.{minor}: use int8 or auto"
+        )
 
 
 def has_kernels(recipe: Recipe) -> bool:

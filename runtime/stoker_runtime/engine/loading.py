@@ -64,9 +64,11 @@ class Recipe:
         Measured with 128 queries and keys of 135M: bfloat16 takes 10.8 ms in Debian's torch 2.6 and
         0.8 ms in 2.15, float32 0.6 ms in both.
         """
-        if self.config.kv_cache_dtype == "int8":
-            return "int8"
-        return "float32" if self.device == "cpu" else self.dtype
+        match self.config.kv_cache_dtype:
+            case "int8" | "fp8" as rounded:
+                return rounded
+            case _:
+                return "float32" if self.device == "cpu" else self.dtype
 
     def plan_memory(self, available_bytes: int) -> MemoryPlan:
         """Sizes of cache and sequences; raises `OutOfMemory`."""
@@ -111,6 +113,7 @@ def prepare(config: Config, machine: Machine, *, packs: bool = True) -> Recipe:
     ignored = IGNORED if spec.quantization else ()
     check_tensors(stored, wanted, (*ignored_names(spec), *ignored))
     device = _pick_device(config, machine)
+    _check_cache(config, device)
     checkpoint_dtype = stored[layout[0].parts[0].name].torch_dtype
     dtype = pick_dtype(config, device, checkpoint_dtype, has_bf16=machine.has_bf16)
     # torch has quick products of its own for networks in bfloat16
@@ -138,6 +141,14 @@ def _check_quantization(config: Config, spec: ModelSpec) -> None:
         f"`quantization` must be auto for a checkpoint that is quantised already "
         f"({spec.quantization.method}), was {config.quantization!r}"
     )
+
+
+def _check_cache(config: Config, device: str) -> None:
+    if config.kv_cache_dtype == "fp8" and device == "cpu":
+        raise ConfigInvalid(
+            "`kv_cache_dtype` fp8 needs an NVIDIA GPU of compute capability 8.9 or newer, this "
+            "model computes on a CPU: use int8 or auto"
+        )
 
 
 def _rounded_bytes(shape: tuple[int, ...]) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stoker_runtime.kernels.cache import KvCache
+from stoker_runtime.kernels.cache import LIMITS, KvCache
 from stoker_runtime.kernels.native import Library, Tiles, find_library
 from stoker_runtime.kernels.program import Program
 from stoker_runtime.model.attention import DecodeGroup, PaddedPlan, PrefillSpan, TiledPlan
@@ -233,14 +233,14 @@ def _build_pages(
 def _allocate_caches(
     model: Decoder, num_blocks: int, block_size: int, dtype: torch.dtype
 ) -> KvCache:
-    """Of all layers, all zero; of int8 with scales.
+    """Of all layers, all zero; of codes with scales.
 
     Zero matters: masked places are multiplied by 0, and 0 · NaN is NaN.
     """
     spec = model.spec
     heads = (spec.num_layers, 2, num_blocks, block_size, spec.num_kv_heads)
     data = _zeros((*heads, spec.head_dim), dtype, model.device)
-    scales = _zeros(heads, torch.float32, model.device) if dtype == torch.int8 else None
+    scales = _zeros(heads, torch.float32, model.device) if dtype in LIMITS else None
     return KvCache(data, scales)
 
 

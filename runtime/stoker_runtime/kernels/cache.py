@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
+LIMITS = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
+"""Types of codes, and the largest of each."""
+
 
 @dataclass(frozen=True, slots=True)
 class KvCache:
@@ -18,7 +21,7 @@ class KvCache:
 
     data: torch.Tensor  # [2, num_blocks, block_size, num_kv_heads, head_dim]
     scales: torch.Tensor | None = None  # [2, num_blocks, block_size, num_kv_heads] float32
-    """Of codes in int8: a head of a token is its codes times its scale."""
+    """Of codes, see `LIMITS`: a head of a token is its codes times its scale."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -38,16 +41,17 @@ class KvCache:
 
     def clear(self, block_ids: torch.Tensor) -> None:
         """Zero some blocks of all layers; a scale that is not finite spoils as much as a value."""
-        self.data[:, :, block_ids] = 0
+        bits = self.data.view(torch.uint8) if self.data.itemsize == 1 else self.data
+        bits[:, :, block_ids] = 0
         if self.scales is not None:
             self.scales[:, :, block_ids] = 0
 
 
-def round_heads(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each head to 8 bits by its own largest value: codes as x, int8; scales as x without the last
-    dimension, float32. A NaN is in the scale, so that nothing hides it.
+def round_heads(x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each head to 8 bits by its own largest value: codes as x, in a dtype of `LIMITS`; scales as x
+    without the last dimension, float32. A NaN is in the scale, so that nothing hides it.
     """
     wide = x.float()
-    scales = wide.abs().amax(dim=-1) / 127
-    codes = (wide / scales.clamp(min=1e-30)[..., None]).round()
-    return codes.nan_to_num().to(torch.int8), scales
+    scales = wide.abs().amax(dim=-1) / LIMITS[dtype]
+    codes = (wide / scales.clamp(min=1e-30)[..., None]).nan_to_num()
+    return (codes if dtype.is_floating_point else codes.round()).to(dtype), scales

@@ -68,7 +68,8 @@ class Library:
     def attends(cache: KvCache) -> bool:
         """Whether `attend` can do this cache; its last dimension is that of a head."""
         dim = cache.data.shape[-1]
-        fits = cache.dtype == torch.float32 and cache.data.device.type == "cpu"
+        is_known = cache.data.dtype in (torch.float32, torch.int8)
+        fits = is_known and cache.data.device.type == "cpu"
         return fits and dim % PANEL == 0 and dim <= _MAX_HEAD_DIM
 
     def start_threads(self, num_threads: int) -> None:

@@ -123,8 +123,8 @@ def write_kv(cache: KvCache, k: torch.Tensor, v: torch.Tensor, slots: torch.Tens
         if cache.scales is None:
             data.index_copy_(0, slots, x.to(data.dtype))
         else:
-            codes, scales = round_heads(x)
-            data.index_copy_(0, slots, codes)
+            codes, scales = round_heads(x, data.dtype)
+            data.view(torch.uint8).index_copy_(0, slots, codes.view(torch.uint8))
             cache.scales[index].flatten(0, 1).index_copy_(0, slots, scales)
 
 
@@ -133,11 +133,13 @@ def read_kv(
 ) -> tuple[torch.Tensor, torch.Tensor]:  # each [num_seqs, blocks · block_size, kv_heads, head_dim]
     """Copies of keys and values in token order; block_ids: [num_seqs · blocks], flat."""
     shape = (num_seqs, -1, *cache.data.shape[3:])
-    k, v = (half.index_select(0, block_ids).view(shape) for half in cache.data)
     if cache.scales is None:
+        k, v = (half.index_select(0, block_ids).view(shape) for half in cache.data)
         return k, v
+    bits = cache.data.view(torch.uint8)  # which torch moves, of whatever type they are
+    k, v = (half.index_select(0, block_ids).view(cache.data.dtype).view(shape) for half in bits)
     scales = (half.index_select(0, block_ids).view(*k.shape[:3], 1) for half in cache.scales)
-    return k * next(scales), v * next(scales)
+    return k.float() * next(scales), v.float() * next(scales)
 
 
 def attend_decodes(

@@ -20,7 +20,7 @@ from stoker_runtime.model.rope import GLOBAL, LOCAL, RopeSpec, parse_local_ropes
 from stoker_runtime.quant.spec import QuantSpec, parse_quantization
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-CacheDtype = Literal[Dtype, "int8"]
+CacheDtype = Literal[Dtype, "int8", "fp8"]
 ITEM_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 _SCALE_BYTES = 4
 _MOST_LAYERS = 2048
@@ -103,7 +103,7 @@ class ModelSpec:
     def kv_bytes_per_token(self, dtype: CacheDtype) -> int:
         """Keys and values of one token in all layers: 2 · 30 · 192 · 2 = 23 040 for 135M, bf16, and
         2 · 30 · 3 · (64 + 4) = 12 240 in codes with a scale per head."""
-        if dtype == "int8":
+        if dtype == "int8" or dtype == "fp8":
             return 2 * self.num_layers * self.num_kv_heads * (self.head_dim + _SCALE_BYTES)
         return 2 * self.num_layers * self.kv_size * ITEM_BYTES[dtype]
 

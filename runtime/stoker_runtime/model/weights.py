@@ -33,7 +33,7 @@ TORCH_DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-CACHE_DTYPES = {**TORCH_DTYPES, "int8": torch.int8}
+CACHE_DTYPES = {**TORCH_DTYPES, "int8": torch.int8, "fp8": torch.float8_e4m3fn}
 _STORED_DTYPES = {
     "F32": torch.float32,
     "BF16": torch.bfloat16,

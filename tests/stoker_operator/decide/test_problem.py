@@ -18,9 +18,18 @@ def test_a_claim_that_exists_is_no_problem() -> None:
 
 
 @pytest.mark.parametrize("quantization", ["Auto", "None", "Int8", "Int4"])
-def test_weights_may_be_rounded_on_cpus(quantization: str) -> None:
+def test_weights_may_be_rounded_anywhere(quantization: str) -> None:
     model = {"source": "pvc://models/x", "quantization": quantization}
     assert derive_problem(make_llm(model=model), CLAIMS) is None
+    assert derive_problem(make_llm(model=model, resources={"gpus": 1}), CLAIMS) is None
+
+
+def test_weights_and_keys_may_be_floats_of_8_bits_on_gpus() -> None:
+    model = {"source": "pvc://models/x", "quantization": "FP8"}
+    engine = {"kvCacheDtype": "FP8"}
+    assert (
+        derive_problem(make_llm(model=model, engine=engine, resources={"gpus": 1}), CLAIMS) is None
+    )
 
 
 @pytest.mark.parametrize("dtype", ["Auto", "Int8"])
@@ -40,20 +49,12 @@ def test_keys_and_values_may_be_rounded_anywhere(dtype: str) -> None:
         (
             {"model": {"source": "pvc://models/x", "quantization": "FP8"}},
             "FieldUnsupported",
-            ["spec.model.quantization FP8", "Auto, None, Int8 or Int4"],
-        ),
-        (
-            {
-                "model": {"source": "pvc://models/x", "quantization": "Int4"},
-                "resources": {"gpus": 1},
-            },
-            "FieldUnsupported",
-            ["spec.model.quantization Int4 on GPUs", "Auto or None"],
+            ["spec.model.quantization FP8 on CPUs", "Auto, None, Int8 or Int4"],
         ),
         (
             {"engine": {"kvCacheDtype": "FP8"}},
             "FieldUnsupported",
-            ["engine.kvCacheDtype FP8", "use Auto or Int8"],
+            ["engine.kvCacheDtype FP8 on CPUs", "use Auto or Int8"],
         ),
         ({"resources": {"gpus": 4}}, "FieldUnsupported", ["spec.resources.gpus 4", "0 or 1"]),
     ],

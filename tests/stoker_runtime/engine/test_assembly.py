@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import mmap
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from stoker_runtime.engine.assembly import has_kernels
+from stoker_runtime.engine.assembly import build_model, has_kernels
+from stoker_runtime.errors import ConfigInvalid
 
 
 def test_a_gpu_that_nothing_was_compiled_for_is_left_to_torch(
@@ -26,3 +28,12 @@ def test_a_gpu_that_nothing_was_compiled_for_is_left_to_torch(
 @pytest.mark.parametrize(("device", "dtype"), [("cpu", "bfloat16"), ("cuda", "float32")])
 def test_kernels_are_for_short_floats_on_gpus(device: str, dtype: str) -> None:
     assert not has_kernels(SimpleNamespace(device=device, dtype=dtype))  # type: ignore[arg-type]
+
+
+def test_keys_in_8_bit_floats_are_refused_on_older_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A100")
+    recipe = SimpleNamespace(device="cuda", cache_dtype="fp8")
+    with pytest.raises(ConfigInvalid, match=r"8\.9 or newer, NVIDIA A100 has 8\.0: use int8"):
+        build_model(recipe, mmap.mmap(-1, 1))  # type: ignore[arg-type]

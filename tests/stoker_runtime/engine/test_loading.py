@@ -143,6 +143,11 @@ def test_a_quantised_checkpoint_is_taken_as_it_is_or_refused(quantized: Path, se
         prepare(Config(model=quantized, quantization=setting), MACHINE)
 
 
+def test_keys_in_8_bit_floats_are_refused_on_cpus() -> None:
+    with pytest.raises(ConfigInvalid, match=r"fp8 needs an NVIDIA GPU .* use int8 or auto"):
+        prepare(Config(model=Path("models/tiny-chat"), kv_cache_dtype="fp8"), MACHINE)
+
+
 def test_a_format_without_code_is_refused_before_the_weights(quantized: Path) -> None:
     (quantized / "model.safetensors").unlink()
     config = json.loads((quantized / "config.json").read_text())

@@ -17,7 +17,7 @@ import torch
 from stoker_runtime.kernels.cache import KvCache
 from stoker_runtime.kernels.gpu.launch import ELEMENT_TYPES, launch
 from stoker_runtime.kernels.gpu.registry import FLOATS, Arch, Kernel, Specialisation
-from stoker_runtime.kernels.gpu.rounded import split
+from stoker_runtime.kernels.gpu.rounded import cached_types, find_limit, split
 from stoker_runtime.kernels.reference import Scoring
 
 MAX_GROUP = 64
@@ -153,7 +153,7 @@ def specialisations(arch: Arch) -> Iterator[Specialisation]:
     """Every size of head, cache and number of shares; soft caps for heads that have them."""
     for dtype, room in product(FLOATS, _DECODES):
         softcaps = (False, True) if room in _SOFTCAP_ROOMS else (False,)
-        for cache, has_softcap in product((dtype, "i8"), softcaps):
+        for cache, has_softcap in product(cached_types(dtype, arch), softcaps):
             types = {"T": dtype, "C": cache}
             yield _specialise(types, _PROMPTS[arch.name][room], 1, has_softcap)
             for num_shares in _SHARES:
@@ -204,7 +204,7 @@ def _specialise(
     types: dict[str, str], shape: Shape, num_shares: int, has_softcap: bool
 ) -> Specialisation:
     constants = {
-        "HAS_SCALES": types["C"] == "i8",
+        "HAS_SCALES": find_limit(types["C"]) > 0,
         "HAS_SOFTCAP": has_softcap,
         "NUM_SHARES": num_shares,
         "BLOCK_M": shape.block_m,

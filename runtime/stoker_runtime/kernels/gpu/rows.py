@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import torch
 
+from stoker_runtime.kernels.cache import LIMITS
 from stoker_runtime.kernels.gpu.launch import ELEMENT_TYPES, launch
 from stoker_runtime.kernels.gpu.registry import FLOATS, Arch, Kernel, Specialisation
 
@@ -17,8 +18,6 @@ _ROUND = Kernel(
     function="round_kernel",
     signature="x_ptr *T, codes_ptr *Q, scales_ptr *fp32, num_cols i32:16",
 )
-LIMITS = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
-"""The largest code of each type."""
 _BLOCK = 1024
 
 

@@ -14,7 +14,7 @@ import torch
 from stoker_runtime.kernels.cache import KvCache
 from stoker_runtime.kernels.gpu.launch import ELEMENT_TYPES, launch
 from stoker_runtime.kernels.gpu.registry import FLOATS, Arch, Kernel, Specialisation
-from stoker_runtime.kernels.gpu.rounded import split
+from stoker_runtime.kernels.gpu.rounded import cached_types, find_limit, split
 from stoker_runtime.kernels.reference import Angles, Heads
 
 MAX_HEAD_DIM = 256
@@ -32,10 +32,11 @@ _BLOCK_ROWS = {64: 32, 128: 16, 256: 8}
 def specialisations(arch: Arch) -> Iterator[Specialisation]:
     """Every size of head, cache and norm; turned or not, as layers differ in that."""
     norms = (("T", False), ("T", True), ("fp32", True))
-    for dtype, (weight, has_norm), cache in product(FLOATS, norms, ("T", "i8")):
-        for block, has_angles in product(_BLOCK_ROWS, (False, True)):
-            types = {"T": dtype, "W": weight, "C": cache}
-            types = {name: dtype if t == "T" else t for name, t in types.items()}
+    for dtype, (weight, has_norm) in product(FLOATS, norms):
+        for cache, block, has_angles in product(
+            cached_types(dtype, arch), _BLOCK_ROWS, (False, True)
+        ):
+            types = {"T": dtype, "W": dtype if weight == "T" else weight, "C": cache}
             yield _specialise(types, block, has_norm, has_angles)
 
 
@@ -71,7 +72,7 @@ def _specialise(
     constants = {
         "HAS_NORM": has_norm,
         "HAS_ANGLES": has_angles,
-        "HAS_SCALES": types["C"] == "i8",
+        "LIMIT": find_limit(types["C"]),
         "BLOCK_ROWS": _BLOCK_ROWS[block],
         "BLOCK": block,
     }

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from stoker_runtime.kernels.cache import KvCache
+from stoker_runtime.kernels.cache import LIMITS, KvCache, round_heads
 from stoker_runtime.kernels.gpu import attention
 from stoker_runtime.kernels.gpu.attention import PagedPlan, Tiles
 from stoker_runtime.kernels.reference import Scoring
@@ -124,12 +124,14 @@ def test_shares_of_the_keys_add_up(
     assert_close(made, case.expect(scoring))
 
 
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
 @pytest.mark.parametrize("spans", [PROMPTS, DECODES], ids=["prompts", "decodes"])
-def test_a_rounded_cache_is_read_as_what_it_stands_for(spans: tuple[Span, ...]) -> None:
+def test_a_rounded_cache_is_read_as_what_it_stands_for(
+    spans: tuple[Span, ...], dtype: torch.dtype
+) -> None:
     case, scoring = Case(spans, (6, 2, 80)), Scoring(0.1)
-    scales = case.cache.abs().amax(-1) / 127
-    codes = (case.cache / scales[..., None]).round()
-    case.cache = codes * scales[..., None]
-    rounded = KvCache(codes.to(torch.int8), scales)
+    rounded = KvCache(*round_heads(case.cache, dtype))
+    assert rounded.scales is not None
+    case.cache = rounded.data.float() * rounded.scales[..., None]
     made = case.plan(are_decodes=spans is DECODES).attend(case.q, rounded, scoring)
     assert_close(made, case.expect(scoring))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stoker_runtime.kernels import reference
-from stoker_runtime.kernels.cache import KvCache
+from stoker_runtime.kernels.cache import LIMITS, KvCache
 from stoker_runtime.kernels.gpu.turn import turn_and_store
 from stoker_runtime.kernels.reference import Angles, Heads, RmsNorm
 from support.gpu import DEVICE, assert_close
@@ -65,15 +65,18 @@ def test_tokens_without_a_slot_are_not_stored() -> None:
     assert written.tolist() == [[0, 5], [0, 6], [1, 5], [1, 6]]
 
 
-def test_eight_bits_are_rounded_by_the_largest_of_each_head() -> None:
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+def test_eight_bits_are_rounded_by_the_largest_of_each_head(dtype: torch.dtype) -> None:
     heads, dim = Heads(4, 2), 80
     qkv, slots = make_qkv(heads, dim, torch.float32), torch.tensor(SLOTS, device=DEVICE)
-    exact, codes = make_cache(heads, dim, torch.float32), make_cache(heads, dim, torch.int8)
+    exact, codes = make_cache(heads, dim, torch.float32), make_cache(heads, dim, dtype)
     scales = torch.zeros(codes.shape[:-1], device=DEVICE)
     angles = make_angles(40, torch.float32)
     turn_and_store(qkv, heads, angles, KvCache(codes, scales), slots.int())
     reference.turn_and_store(qkv, heads, angles, KvCache(exact), slots)
     largest = exact.abs().amax(-1)
-    assert_close(scales.flatten(1, 2)[:, slots], largest.flatten(1, 2)[:, slots] / 127)
+    assert_close(scales.flatten(1, 2)[:, slots], largest.flatten(1, 2)[:, slots] / LIMITS[dtype])
     steps = scales[..., None].clamp_min(1e-9)
-    assert_close(codes.float() * steps, (exact / steps).round() * steps)
+    expected = exact / steps
+    expected = expected.to(dtype).float() if dtype.is_floating_point else expected.round()
+    assert_close(codes.float() * steps, expected * steps)

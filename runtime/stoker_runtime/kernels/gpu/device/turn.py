@@ -14,15 +14,16 @@ def turn_kernel(
     qkv_ptr, weight_ptr, cos_ptr, sin_ptr, slots_ptr, q_ptr, keys_ptr, values_ptr,
     key_scales_ptr, value_scales_ptr,
     num_tokens, num_heads, num_kv_heads, head_dim, half, eps,
-    HAS_NORM: tl.constexpr, HAS_ANGLES: tl.constexpr, HAS_SCALES: tl.constexpr,
+    HAS_NORM: tl.constexpr, HAS_ANGLES: tl.constexpr, LIMIT: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Normalise and turn queries and keys; store queries, and keys and values in their slots.
 
     A row of qkv is a head of a token: first the queries' heads, then the keys', then the values'.
     Entry d < half is turned with entry d + half: x[d] · cos - x[d + half] · sin, and the other one
-    x[d + half] · cos + x[d] · sin; entries beyond 2 · half stay. With HAS_SCALES what is cached is
-    rounded to 8 bits by the largest value of its row. Tokens without a slot (-1) are not stored.
+    x[d + half] · cos + x[d] · sin; entries beyond 2 · half stay. With a LIMIT, which is the largest
+    code, what is cached is rounded to 8 bits by the largest value of its row. Tokens without a slot
+    (-1) are not stored.
     """
     num_turned = num_heads + num_kv_heads
     num_rows_per_token = num_turned + num_kv_heads
@@ -60,13 +61,14 @@ def turn_kernel(
     slot = tl.load(slots_ptr + token, mask=is_row, other=-1).to(tl.int64)
     is_k, is_v = is_k & (slot >= 0), is_v & (slot >= 0)
     kv_row = slot * num_kv_heads + (head - num_heads) % num_kv_heads
-    if HAS_SCALES:
-        scale = tl.maximum(tl.max(tl.abs(x), axis=1), 1e-12) / 127.0
+    if LIMIT > 0:
+        scale = tl.maximum(tl.max(tl.abs(x), axis=1), 1e-12) / LIMIT
         scale += tl.sum(x * 0.0, axis=1)  # a NaN is in the scale, so that no code hides it
         tl.store(key_scales_ptr + kv_row, scale, mask=is_k)
         tl.store(value_scales_ptr + kv_row, scale, mask=is_v)
         x = x / scale[:, None]
-        x = (x + 12582912.0) - 12582912.0  # 1.5 · 2²³: float32 has no room for halves beside it
+        if keys_ptr.dtype.element_ty == tl.int8:
+            x = (x + 12582912.0) - 12582912.0  # 1.5 · 2²³: float32 has no room for halves beside it
     cached = x.to(keys_ptr.dtype.element_ty)
     offsets = kv_row[:, None] * head_dim + d[None, :]
     tl.store(keys_ptr + offsets, cached, mask=is_k[:, None] & is_d[None, :])
