@@ -152,6 +152,19 @@ class Outputs(msgspec.Struct, tag="outputs", frozen=True):
     outputs: list[Output]
 
 
+class Speed(msgspec.Struct, frozen=True):
+    """What the engine's steps cost, as it measured: step + token · tokens, + more for each row."""
+
+    step_s: float
+    """Seconds of a step without tokens."""
+    token_s: float
+    """More for each token of a prompt."""
+    seq_s: float
+    """More for each sequence that decodes."""
+    chunk_tokens: int
+    """Tokens that one step may carry."""
+
+
 class Stats(msgspec.Struct, tag="stats", frozen=True):
     """Engine → API: gauges and counters for `/metrics`; sent on change, at most 4 a second."""
 
@@ -176,6 +189,10 @@ class Stats(msgspec.Struct, tag="stats", frozen=True):
     """Sequences that ended, by `FinishReason`."""
     waiting_tokens: int = 0
     """Prompt and answer tokens of the sequences that wait."""
+    cached_tokens: int = 0
+    """Tokens that the prefix cache can find again."""
+    speed: Speed | None = None
+    """What steps cost, once that is known well."""
 
 
 class Heartbeat(msgspec.Struct, tag="heartbeat", frozen=True):

@@ -1,4 +1,4 @@
-"""What the engine tells of itself: counters since the start, and each sequence's waiting times.
+"""What the engine tells of itself: counters, its pace, and each sequence's waiting times.
 
 Knows steps, sequences and instants that it is given; does not know a clock, tensors or requests.
 Kept by the engine.
@@ -7,8 +7,10 @@ Kept by the engine.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from dataclasses import dataclass
 
+from stoker_runtime.engine.pace import Pace
 from stoker_runtime.schedule.scheduler import Scheduler
 from stoker_runtime.schedule.sequence import Sequence
 from stoker_runtime.schedule.step import Step
@@ -31,6 +33,9 @@ class Account:
         self._step_tokens_sum = 0
         self._step_tokens = [0] * (len(STEP_TOKENS_BOUNDS) + 1)
         self._finished: dict[str, int] = {}
+        self._pace = Pace()
+        self._begun: deque[tuple[Step, float]] = deque()
+        self._computed_at = 0.0
 
     @property
     def num_open(self) -> int:
@@ -49,6 +54,17 @@ class Account:
                 times.admitted_at = now
         self._step_tokens_sum += step.num_tokens
         self._step_tokens[bisect_left(STEP_TOKENS_BOUNDS, step.num_tokens)] += 1
+        self._begun.append((step, now))
+
+    def note_computed(self, now: float) -> None:
+        """The oldest step that was noted and not computed yet is computed.
+
+        It took the time since then, or since the one before it where that was still on its way.
+        """
+        step, began_at = self._begun.popleft()
+        seconds = now - max(began_at, self._computed_at)
+        self._pace.note(step.num_tokens, step.num_rows, seconds)
+        self._computed_at = now
 
     def note_token(self, seq: Sequence, now: float) -> tuple[float, float]:
         """It got a token; with the first one, how long it waited and how long that took."""
@@ -87,4 +103,6 @@ class Account:
             step_tokens=tuple(self._step_tokens),
             finished=dict(self._finished),
             waiting_tokens=scheduler.num_waiting_tokens,
+            cached_tokens=pool.num_named_blocks * pool.block_size,
+            speed=self._pace.speed(scheduler.limits.max_batched_tokens),
         )

@@ -113,6 +113,7 @@ class Engine:
         self._account.note_step(step, monotonic())
         draws = self._run(step.chunks)
         now = monotonic()
+        self._account.note_computed(now)
         failed = [self._fail(seq_id, error) for seq_id, error in draws.errors.items()]
         tokens = {seq_id: drawn.token_id for seq_id, drawn in draws.tokens.items()}
         advanced = self._scheduler.commit(step, tokens)

@@ -115,6 +115,7 @@ class Announcer:
         return msgspec.json.encode(
             target.identity
             | _room(state)
+            | state.vitals.render()
             | {
                 "phase": "Loading" if state.phase == "Asleep" else state.phase,
                 "slots": state.slots,

@@ -60,6 +60,9 @@ class EngineEvents(Protocol):
     def on_resident(self, message: Resident) -> None:
         """A model to preload is in memory, or can't be."""
 
+    def on_stats(self, message: Stats) -> None:
+        """What it measured so far."""
+
     def on_heartbeat(self, message: Heartbeat) -> None:
         """The process is alive."""
 
@@ -156,6 +159,7 @@ class EngineClient(asyncio.Protocol):
                     self._share_out(message.outputs)
                 case Stats():
                     self._metrics.stats = message
+                    self._events.on_stats(message)
                 case Loaded() | Settled() | Failed():
                     self._on_outcome(message)
                 case Phase():

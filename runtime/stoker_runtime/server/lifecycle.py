@@ -21,7 +21,8 @@ from typing import Literal
 
 from stoker_runtime.server import refusal
 from stoker_runtime.server.refusal import Refusal
-from stoker_runtime.wire import Failed, Heartbeat, Loaded, Phase, Resident
+from stoker_runtime.server.vitals import Vitals
+from stoker_runtime.wire import Failed, Heartbeat, Loaded, Phase, Resident, Stats
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ class Lifecycle:
         self.ends: dict[str, float] = {"container": container_at}
         """Unix seconds at which each phase ended: of the start, or since the last order came."""
         self.loaded: Loaded | None = None
+        self.vitals = Vitals()
+        """What the model's engine measures of itself."""
         self.residents: dict[str, Resident] = {}
         """Models to preload, by folder, as far as the engine has told."""
         self.leaving = False
@@ -190,10 +193,16 @@ class Lifecycle:
         """A model to preload is in memory, or can't be."""
         self.residents[message.folder] = message
 
+    def on_stats(self, message: Stats) -> None:
+        """The engine counted and measured."""
+        self.vitals.take(message)
+
     def on_heartbeat(self, message: Heartbeat) -> None:
         """The engine process is alive."""
         self._beat_at = time.monotonic()
         self._step_s = message.step_s
+        if self.phase == "Ready" and self.vitals.has_news(self._beat_at):
+            self.changed()
 
     def on_lost(self) -> None:
         """The engine process is gone. Unless it said why, that is a crash."""
@@ -214,6 +223,7 @@ class Lifecycle:
             return
         self.ends = {"container": time.time()}
         self.loaded = None
+        self.vitals = Vitals()
         self._text_ready = False
         self._enter(phase)
 

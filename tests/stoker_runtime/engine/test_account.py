@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from stoker_runtime.engine.account import Account
+from stoker_runtime.schedule.step import Chunk, Step
 from stoker_runtime.wire import STEP_TOKENS_BOUNDS
 from support.hash_model import HashModel, make_scheduler, make_sequence
 
@@ -46,3 +49,17 @@ def test_counts_ends_by_reason() -> None:
     stats = account.report(make_scheduler())
     assert stats.finished == {"stop": 2, "abort": 1, "error": 1}
     assert account.num_open == 0
+
+
+def test_a_step_that_waits_for_the_one_before_counts_from_its_end() -> None:
+    """Steps are handed over while earlier ones run: each takes 1 s of the machine all the same."""
+    account = Account()
+    steps = [Step((Chunk("a", 0, tuple(range(n)), (0,), True),)) for n in [40] * 20 + [1] * 80]
+    account.note_step(steps[0], 0.0)
+    for number, step in enumerate(steps[1:], 1):
+        account.note_step(step, number - 0.5)
+        account.note_computed(float(number))
+    account.note_computed(float(len(steps)))
+    speed = account.report(make_scheduler(caching=True)).speed
+    assert speed is not None
+    assert speed.step_s + speed.token_s == pytest.approx(1.0, rel=0.1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stoker_runtime.server.lifecycle import Lifecycle, Patience, PodPhase
-from stoker_runtime.wire import Failed, Heartbeat, Loaded, Phase
+from stoker_runtime.wire import Failed, Heartbeat, Loaded, Phase, Speed, Stats
 
 LOADED = Loaded(8, 512, 64, 16, 320, (2,))
 
@@ -172,3 +172,16 @@ def test_a_sleeper_refuses_before_any_work() -> None:
     refused = state.refuse_work()
     assert refused is not None
     assert (refused.headers["x-stoker-refused"], state.slots) == ("loading", 0)
+
+
+def test_what_the_engine_measured_is_announced_with_its_heartbeat() -> None:
+    state = ready()
+    state.on_heartbeat(Heartbeat(0.0))
+    told = len(state.told)
+    state.on_stats(Stats(1, 0, 2, 64, 0, 30, 9, steps=70, speed=Speed(0.01, 1e-4, 3e-4, 512)))
+    assert len(state.told) == told
+    state.on_heartbeat(Heartbeat(0.0))
+    state.on_heartbeat(Heartbeat(0.0))
+    assert state.told[told:] == ["Ready"]
+    state.stand_by()
+    assert state.vitals.render() == {}
