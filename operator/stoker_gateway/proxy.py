@@ -66,6 +66,7 @@ class Proxy:
             self._demand.touch(lane)
         if held.pod is None:
             self._arm(lane, held.deadline)
+            self._arm_resume(lane)
         try:
             while not await self._attempt(call, held, await self._slot(call, held, reply), reply):
                 self.pump(lane)
@@ -77,13 +78,16 @@ class Proxy:
 
     def pump(self, lane: Lane) -> None:
         """Something changed: hand out free slots, tell operators, look again when it is time."""
-        now = time.monotonic()
         if len(lane.queue):
-            lane.release(now)
-            resume_at = lane.routes.next_resume(now) if len(lane.queue) else None
-            if resume_at:
-                self._arm(lane, resume_at)
+            lane.release(time.monotonic())
+            self._arm_resume(lane)
         self._demand.touch(lane)
+
+    def _arm_resume(self, lane: Lane) -> None:
+        """Look again when a full pod's pause is over: nothing else may happen until then."""
+        resume_at = lane.routes.next_resume(time.monotonic()) if len(lane.queue) else None
+        if resume_at:
+            self._arm(lane, resume_at)
 
     def forget(self, lane: Lane) -> None:
         """The lane is gone."""
@@ -195,10 +199,7 @@ class Proxy:
         if relay.lost_unanswered:
             return "closed"
         if relay.lost:
-            if relay.is_sse:
-                reply.fail(errors.broken_off(call.lane.target.served_name))
-            else:
-                reply.abort()
+            reply.fail(errors.broken_off(call.lane.target.served_name))
         return None
 
     def _head(self, call: Call, pod: Pod) -> bytes:

@@ -12,14 +12,13 @@ from typing import Literal, cast
 
 from stoker_api import names
 from stoker_gateway.errors import ApiError
-from stoker_gateway.http.reply import Headers, Reply
+from stoker_gateway.http.reply import EVENT_STREAM, Headers, Reply
 from stoker_gateway.http.upstream import UpstreamConnection
 from stoker_gateway.queue import Held
 from stoker_gateway.tokens import TAIL_BYTES, Usage, find_usage
 
 Refusal = Literal["full", "draining", "loading"]
 REFUSED_HEADER = names.REFUSED_HEADER.encode()
-EVENT_STREAM = b"text/event-stream"
 NO_CACHE = (b"cache-control", b"no-cache")
 SSE: Headers = [
     (b"content-type", EVENT_STREAM + b"; charset=utf-8"),

@@ -111,6 +111,25 @@ async def test_a_full_pod_is_asked_again_without_news_from_anybody() -> None:
         assert len(runtime.seen) == 4
 
 
+async def test_a_newcomer_goes_to_a_full_pod_when_its_pause_is_over_though_others_stay_busy() -> (
+    None
+):
+    """Whoever was refused there went to another, so nobody but the newcomer looks again."""
+    busy = FakeRuntime(slots=1, gate=asyncio.Event())
+    async with running_gateway() as gateway, FakeRuntime(behaviour=["full"]) as full, busy:
+        await gateway.add(full, "chat-0")
+        lane = gateway.worker.fleet.get("default/chat")
+        assert lane
+        [pod] = lane.routes
+        pod.pause_s = 0.25
+        await gateway.add(busy, "chat-1")
+        first = start(gateway)
+        await until(lambda: busy.num_running == 1)
+        assert (await asyncio.wait_for(text_of(gateway), 5))[0] == 200
+        assert len(full.seen) == 2
+        first.cancel()
+
+
 async def test_a_draining_pod_gets_nothing_more() -> None:
     async with running_gateway() as gateway, FakeRuntime(behaviour=["draining"]) as runtime:
         await gateway.add(runtime)

@@ -39,11 +39,13 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._transport = cast(asyncio.Transport, None)
         self._request: Request | None = None
-        self._head_bytes = 0
+        self._unread_bytes = 0
+        """What came since the last whole head or piece of a body: of a head, or trailers."""
         self._body: bytes | bytearray = b""
         self._buffered_bytes = 0
+        self._answered_bytes = 0
         self._refusal: ApiError | None = None
-        self._waiting: deque[Request] = deque()
+        self._waiting: deque[tuple[Request, ApiError | None]] = deque()
         self._reply: Reply | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -67,18 +69,15 @@ class Connection(asyncio.Protocol):
         """Parse; complete requests start from the parser's callbacks."""
         if self._closing:
             return
-        if self._request is None or not self._request.method:
-            self._head_bytes += len(data)
+        self._unread_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._stop_keep_alive()
+            self._feed(data)
         except httptools.HttpParserCallbackError:  # of ours: the client is not to blame
             log.exception("a request can't be taken in")
             self._refuse(errors.internal())
         except httptools.HttpParserError as error:
             self._refuse(errors.bad_request(f"Not a valid HTTP request: {error}", "bad_http"))
-        if self._request and not self._request.method and self._head_bytes > MAX_HEAD_BYTES:
+        if self._request and self._unread_bytes > MAX_HEAD_BYTES:
             self._refuse(ApiError(431, "headers_too_large", "The request's headers are too large."))
 
     def eof_received(self) -> bool:
@@ -123,8 +122,8 @@ class Connection(asyncio.Protocol):
             self._request.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
-        if self._request:
+        """One header; trailers count for nothing (RFC 9110, 6.5.1)."""
+        if self._request and not self._request.method:
             self._request.headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
@@ -132,10 +131,12 @@ class Connection(asyncio.Protocol):
         request = self._request
         if request is None:
             return
+        self._unread_bytes = 0
+        if self._wants_upgrade(request):
+            return
         request.method = self._parser.get_method().decode("latin-1")
         request.version = self._parser.get_http_version()
         request.keep_alive = self._parser.should_keep_alive() and not request.http10
-        self._head_bytes = 0
         self._refusal = self._check(request)
         announced = request.announced_bytes
         if self._refusal and (announced is None or announced > SMALL_BODY_BYTES):
@@ -145,6 +146,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
+        self._unread_bytes = 0
         if self._closing or self._refusal:
             return
         self._count(len(data))
@@ -162,7 +164,10 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is complete: answer it, or let it wait for the one before."""
-        request, self._request = self._request, None
+        request = self._request
+        if request is not None and not request.method:
+            return  # an upgrade: its body is still to come
+        self._request = None
         if request is None or self._closing:
             return
         request.body, self._body = bytes(self._body), b""
@@ -172,9 +177,37 @@ class Connection(asyncio.Protocol):
             return
         if not self._waiting:
             self._transport.pause_reading()
-        self._waiting.append(request)
+        self._waiting.append((request, self._refusal))
 
     # inside
+
+    def _feed(self, data: bytes) -> None:
+        while data and not self._closing:
+            try:
+                self._parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._decline_upgrade() + data[upgrade.args[0] :]
+
+    def _wants_upgrade(self, request: Request) -> bool:
+        return self._parser.should_upgrade() and b"upgrade" in request.headers
+
+    def _decline_upgrade(self) -> bytes:
+        """The head anew without that wish: the parser takes the body for the new protocol's.
+
+        Java's client and `curl --http2` wish for HTTP/2 with every first request.
+        """
+        request, parser = self._request, self._parser
+        if request is None:  # a tunnel, which was answered
+            self._stop_keep_alive()
+            return b""
+        first = b"%b %b HTTP/%b" % (
+            parser.get_method(), request.target, parser.get_http_version().encode(),
+        )  # fmt: skip
+        request.headers.pop(b"upgrade")
+        lines = [b"%b: %b" % header for header in request.headers.items()]
+        self._parser = httptools.HttpRequestParser(self)
+        return b"\r\n".join([first, *lines, b"", b""])
 
     def _check(self, request: Request) -> ApiError | None:
         try:
@@ -188,9 +221,11 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _stop_keep_alive(self) -> None:
-        self._closing = self._reply is not None
+        self._closing = True
         if self._reply:
             self._reply.keep_alive = False
+        else:
+            self._close()
 
     def _count(self, num_bytes: int) -> None:
         self._buffered_bytes += num_bytes
@@ -204,6 +239,7 @@ class Connection(asyncio.Protocol):
         reply.keep_alive = request.keep_alive and not self._server.draining
         reply.paused = self._lagging
         self._reply = reply
+        self._answered_bytes = len(request.body)
         if not self._lagging:
             self.deadline = NEVER
         if refusal:
@@ -215,7 +251,7 @@ class Connection(asyncio.Protocol):
     def _on_finish(self, reply: Reply) -> None:
         self._reply = None
         self._task = None
-        self._count(-self._buffered_bytes if not self._waiting else 0)
+        self._count(-self._answered_bytes)
         if self._transport.is_closing():
             return
         if not reply.keep_alive:
@@ -226,10 +262,10 @@ class Connection(asyncio.Protocol):
             self.deadline = time.monotonic() + self._server.limits.keep_alive_s
 
     def _answer_next(self) -> None:
-        request = self._waiting.popleft()
+        request, refusal = self._waiting.popleft()
         if not self._waiting:
             self._transport.resume_reading()
-        self._answer(request, self._check(request))
+        self._answer(request, refusal)
 
     def _refuse(self, error: ApiError) -> None:
         """Answer although the client still sends; the answer before, if any, ends first."""
@@ -244,13 +280,21 @@ class Connection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Close; while the client still sends, later: a reset would take the answer from it."""
-        self._closing = True
         self._body = b""
+        self._waiting.clear()
+        self._count(-self._buffered_bytes)
         if self._request is None:
-            self._transport.close()
+            self._close()
         else:
+            self._closing = True
             self._transport.write_eof()
             self.deadline = time.monotonic() + LINGER_S
+
+    def _close(self) -> None:
+        """Close when the client has read what was written, which it has to do in time."""
+        self._closing = True
+        self._transport.close()
+        self.deadline = time.monotonic() + self._server.limits.client_timeout_s
 
     def _gone(self) -> None:
         self._waiting.clear()
@@ -278,4 +322,4 @@ class Connection(asyncio.Protocol):
         elif self._request is not None:
             self._refuse(ApiError(408, "request_timeout", "The request was not sent in time."))
         else:
-            self._transport.close()
+            self._close()

@@ -15,6 +15,8 @@ from http import HTTPStatus
 from stoker_gateway.errors import ApiError
 
 Headers = list[tuple[bytes, bytes]]
+EVENT_STREAM = b"text/event-stream"
+EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 JSON: Headers = [(b"content-type", b"application/json")]
 
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
@@ -49,6 +51,8 @@ class Reply:
 
     __slots__ = (
         "_chunked",
+        "_ending",
+        "_is_sse",
         "_on_finish",
         "_transport",
         "finished",
@@ -70,6 +74,8 @@ class Reply:
         self._transport = transport
         self._on_finish = on_finish
         self._chunked = False
+        self._is_sse = False
+        self._ending = b""
         self.request_id = request_id
         self.headers: Headers = []
         self.http10 = False
@@ -93,6 +99,7 @@ class Reply:
             return
         self.status = status
         self.started_at = time.monotonic()
+        self._is_sse = any(value.startswith(EVENT_STREAM) for _, value in headers)
         parts = [status_line(status)]
         parts += [b"%b: %b\r\n" % header for header in (*headers, *self.headers)]
         parts += (b"x-request-id: ", self.request_id.encode(), b"\r\n", _clock.line())
@@ -115,6 +122,7 @@ class Reply:
         """Send a piece of the body."""
         if not data or self.head_only or self.finished:
             return
+        self._ending = (self._ending + data[-4:])[-4:]
         if self._chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         self._transport.write(data)
@@ -135,14 +143,19 @@ class Reply:
         self.finish()
 
     def fail(self, error: ApiError) -> None:
-        """An error, in whatever way is still possible: as the answer or as the last event."""
+        """An error, in whatever way is still possible: as the answer, as the last event, or a cut.
+
+        Inside an event, or a body that is no stream, it would be read as a part of it.
+        """
         if self.finished:
             return
-        if self.started:
+        if not self.started:
+            self.respond(error.status, JSON + error.headers, error.body)
+        elif self._is_sse and (not self._ending or self._ending.endswith(EVENT_ENDS)):
             self.write(error.event)
             self.finish()
         else:
-            self.respond(error.status, JSON + error.headers, error.body)
+            self.abort()
 
     def abort(self) -> None:
         """Cut the connection, so that nobody takes what was sent for the whole."""

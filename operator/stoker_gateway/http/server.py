@@ -109,10 +109,10 @@ class Server:
             self.app.ended(request, reply)
 
     def _sweep(self) -> None:
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
         now = time.monotonic()
         for connection in [c for c in self.connections if c.deadline < now]:
             connection.expire()
-        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
     def close_listener(self) -> None:
         """Accept no more, and part with idle clients."""

@@ -4,118 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import pytest
 
-from stoker_gateway.errors import ApiError
 from stoker_gateway.http import server as server_module
-from stoker_gateway.http.connection import Connection
-from stoker_gateway.http.reply import Reply
-from stoker_gateway.http.request import Request
-from stoker_gateway.http.server import Limits, Server, bind
-
-LIMITS = Limits(
-    max_body_bytes=200_000, max_buffered_bytes=500_000, client_timeout_s=30, keep_alive_s=30
-)
+from stoker_gateway.http.connection import NEVER, Connection
+from stoker_gateway.http.server import Limits, Server
+from support.echo_server import CLOSE, LIMITS, Echo, connected, get, post
+from support.gateway import until
 
 
 @pytest.fixture(autouse=True)
 def _sweep_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "SWEEP_S", 0.02)
-
-
-@dataclass
-class Echo:
-    """Says what it got; `/stream` streams, `/wait` waits for the gate, `/crash` crashes."""
-
-    gate: asyncio.Event = field(default_factory=asyncio.Event)
-    seen: list[Request] = field(default_factory=list)
-    ended_with: list[int] = field(default_factory=list)
-    num_cancelled: int = 0
-
-    def check(self, request: Request) -> None:
-        if request.path == "/secret":
-            raise ApiError(401, "invalid_api_key", "no")
-        if request.path == "/unjudged":
-            raise RuntimeError("oops")
-
-    async def __call__(self, request: Request, reply: Reply) -> None:
-        self.seen.append(request)
-        if request.path == "/stream":
-            reply.start(200, [])
-            reply.write(b"one")
-            reply.write(b"")
-            reply.write(b"two")
-            reply.finish()
-        elif request.path == "/crash":
-            raise RuntimeError("oops")
-        elif request.path == "/half":
-            reply.start(200, [])
-            raise ApiError(502, "broken", "half way")
-        elif request.path == "/wait":
-            await self._wait(reply)
-        else:
-            reply.respond(200, [], request.method.encode() + b" " + request.body)
-
-    async def _wait(self, reply: Reply) -> None:
-        try:
-            await self.gate.wait()
-        except asyncio.CancelledError:
-            self.num_cancelled += 1
-            raise
-        reply.respond(200, [], b"waited")
-
-    def ended(self, request: Request, reply: Reply) -> None:
-        self.ended_with.append(499 if reply.gone else reply.status)
-
-
-@dataclass
-class Client:
-    """A raw socket to the server, and the server's insides."""
-
-    app: Echo
-    server: Server
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    async def send(self, text: bytes) -> None:
-        self.writer.write(text)
-        await self.writer.drain()
-
-    async def read_until(self, end: bytes) -> bytes:
-        return await asyncio.wait_for(self.reader.readuntil(end), 2)
-
-    async def read_all(self) -> bytes:
-        return await asyncio.wait_for(self.reader.read(), 2)
-
-
-@asynccontextmanager
-async def connected(limits: Limits = LIMITS) -> AsyncIterator[Client]:
-    app = Echo()
-    server = Server(app, limits)
-    port = await server.listen(bind("127.0.0.1", 0))
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        yield Client(app, server, reader, writer)
-    finally:
-        writer.close()
-        await server.close()
-
-
-CLOSE = "Connection: close"
-
-
-def get(path: str, *headers: str, version: str = "1.1") -> bytes:
-    lines = [f"GET {path} HTTP/{version}", "Host: x", *headers, "", ""]
-    return "\r\n".join(lines).encode()
-
-
-def post(path: str, body: bytes, *headers: str) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers, "", ""]
-    return "\r\n".join(lines).encode() + body
 
 
 async def test_answers_with_length_date_and_our_request_id_and_keeps_the_connection() -> None:
@@ -261,10 +162,70 @@ async def test_refuses_broken_requests(request_bytes: bytes, status: bytes) -> N
         assert client.app.seen == []
 
 
-async def test_an_upgrade_is_answered_as_a_plain_request() -> None:
+UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMA")
+
+
+@pytest.mark.parametrize("cut", [60, 10_000])
+async def test_an_upgrade_is_declined_and_its_request_answered_with_its_body(cut: int) -> None:
+    """As Java's client and `curl --http2` ask it of every server, with the body behind it."""
+    chunked = get("/", *UPGRADE, "Transfer-Encoding: chunked").replace(b"GET", b"POST")
+    requests = [
+        get("/", *UPGRADE),
+        post("/", b"hello", *UPGRADE),
+        chunked + b"5\r\nworld\r\n0\r\n\r\n",
+        post("/secret", b"x", *UPGRADE),
+        post("/", b"last"),
+    ]
+    sent = b"".join(requests)
     async with connected() as client:
-        await client.send(get("/", "Connection: Upgrade", "Upgrade: h2c"))
-        assert await client.read_until(b"GET ")
+        await client.send(sent[:cut])
+        await asyncio.sleep(0.02)
+        await client.send(sent[cut:])
+        await client.read_until(b"POST last")
+        assert [one.body for one in client.app.seen] == [b"", b"hello", b"world", b"last"]
+
+
+async def test_any_number_of_upgrades_is_declined() -> None:
+    async with connected() as client:
+        await client.send(get("/", *UPGRADE) * 2000 + get("/", CLOSE))
+        assert (await client.read_all()).count(b"HTTP/1.1 200 OK") == 2001
+
+
+async def test_a_tunnel_is_refused() -> None:
+    async with connected() as client:
+        await client.send(b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\nsecrets")
+        assert b"connection: close" in await client.read_all()
+        assert [one.body for one in client.app.seen] == [b""]
+
+
+CHUNK = get("/", "Transfer-Encoding: chunked").replace(b"GET", b"POST") + b"2\r\nhi\r\n"
+
+
+async def test_trailers_do_not_become_headers() -> None:
+    async with connected() as client:
+        await client.send(CHUNK + b"0\r\nAuthorization: Bearer x\r\n\r\n")
+        await client.read_until(b"POST hi")
+        assert b"authorization" not in client.app.seen[0].headers
+
+
+@pytest.mark.parametrize("flood", [b"0\r\nx: ", b"0\r\n", b"2;x="], ids=["one", "many", "chunk"])
+async def test_what_follows_the_body_is_bounded_as_the_head_is(flood: bytes) -> None:
+    async with connected() as client:
+        more = b"x: y\r\n" if flood.endswith(b"\n") else b"y" * 6
+        await client.send(CHUNK + flood + more * 50_000)
+        assert (await client.read_all()).startswith(b"HTTP/1.1 431 ")
+        assert not client.app.seen
+
+
+async def test_answered_bodies_no_longer_count_however_long_requests_are_pipelined() -> None:
+    server = Server(Echo(), LIMITS)
+    connection = Connection(server)
+    connection.connection_made(Wire())
+    connection.data_received(post("/", bytes(10_000)))
+    for _ in range(20):  # each comes while the one before waits
+        connection.data_received(post("/", bytes(10_000)))
+        await asyncio.sleep(0)
+        assert server.buffered_bytes <= 20_000
 
 
 async def test_a_hang_up_cancels_the_answer_at_once() -> None:
@@ -309,6 +270,16 @@ async def test_an_error_after_the_head_becomes_the_last_event() -> None:
         assert b"data: [DONE]\n\n" in answer
 
 
+@pytest.mark.parametrize("path", ["/torn", "/short"])
+async def test_an_error_inside_an_event_or_a_plain_body_cuts_the_connection(path: str) -> None:
+    """Or it would be read as a part of them."""
+    async with connected() as client:
+        await client.send(get(path))
+        answer = await client.read_all()
+        assert b"half way" not in answer
+        assert not answer.endswith(b"0\r\n\r\n")
+
+
 async def test_a_slow_sender_is_told_and_an_idle_connection_is_closed() -> None:
     limits = Limits(1000, 1000, client_timeout_s=0.1, keep_alive_s=0.1)
     async with connected(limits) as client:
@@ -332,6 +303,24 @@ async def test_a_client_that_does_not_read_is_cut_off() -> None:
         assert client.app.num_cancelled == 1
 
 
+async def test_an_answer_that_is_never_read_ends_with_the_idle_connection() -> None:
+    limits = Limits(1000, 1000, client_timeout_s=0.2, keep_alive_s=0.1)
+    async with connected(limits) as client:
+        client.writer.transport.pause_reading()
+        await client.send(get("/big"))
+        await until(lambda: bool(client.app.ended_with))
+        await until(lambda: not client.server.connections)
+
+
+async def test_a_last_answer_has_to_be_read_in_time() -> None:
+    wire = Wire()
+    connection = Connection(Server(Echo(), LIMITS))
+    connection.connection_made(wire)
+    connection.data_received(get("/secret", CLOSE))
+    assert wire.is_closed
+    assert connection.deadline < NEVER
+
+
 async def test_while_draining_every_answer_ends_its_connection() -> None:
     async with connected() as client:
         client.server.draining = True
@@ -352,12 +341,16 @@ class Wire:
 
     def __init__(self) -> None:
         self.text = b""
+        self.is_closed = False
 
     def write(self, data: bytes) -> None:
         self.text += data
 
     def is_closing(self) -> bool:
-        return False
+        return self.is_closed
+
+    def close(self) -> None:
+        self.is_closed = True
 
     def pause_reading(self) -> None:
         pass
