@@ -39,7 +39,7 @@ def build(
     console = Console()
     try:
         from stoker_runtime.kernels.gpu.cache import COMPILED
-        from stoker_runtime.kernels.gpu.compiler import Order
+        from stoker_runtime.kernels.gpu.compiler import Order, find_cache
         from stoker_runtime.kernels.gpu.compiler import build as compile_kernels
         from stoker_runtime.kernels.gpu.registry import ARCHS
     except ModuleNotFoundError as error:
@@ -51,7 +51,7 @@ def build(
     folder = out or COMPILED
     with console.status("compiling") as status:
         made = compile_kernels(
-            Order(names, folder, processes or len(os.sched_getaffinity(0))),
+            Order(names, folder, processes or len(os.sched_getaffinity(0)), cache=find_cache()),
             lambda done, total: status.update(f"compiling: {done} of {total}"),
         )
     for name, entries in made.items():

@@ -7,7 +7,6 @@ depends on the number of tiles alone, so that a recorded graph serves sequences 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -18,6 +17,7 @@ from stoker_runtime.kernels.cache import KvCache
 from stoker_runtime.kernels.gpu.launch import ELEMENT_TYPES, launch
 from stoker_runtime.kernels.gpu.registry import FLOATS, Arch, Kernel, Specialisation
 from stoker_runtime.kernels.gpu.rounded import cached_types, find_limit, split
+from stoker_runtime.kernels.gpu.tiles import Shape, find_arch, find_shape
 from stoker_runtime.kernels.reference import Scoring
 
 MAX_GROUP = 64
@@ -38,6 +38,8 @@ _MERGE = Kernel(
 )
 _MAX_NARROW = 16
 """Rows of a decode's product: tensor cores take no fewer."""
+_ROOMS = (64, 128, 256)
+"""For entries of a head."""
 _SOFTCAP_ROOMS = (128, 256)
 """Gemma 2's heads."""
 _SHARES = (16, 4, 1)
@@ -47,41 +49,6 @@ With 8 key heads, up to 8 decodes have 16 shares, up to 33 have 4, more have 1."
 _SMALLEST_SHARE = 128
 """Keys; of fewer, what a share costs is more than what it saves."""
 _NO_WINDOW = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """How much of the work one program takes."""
-
-    block_m: int
-    """Rows of its product: tokens times query heads of a group."""
-    block_n: int
-    """Keys at a time."""
-    block: int
-    """Room for entries of a head."""
-    num_warps: int
-    num_stages: int
-
-
-_PROMPTS = {
-    "sm_80": {
-        64: Shape(128, 64, 64, 8, 3),
-        128: Shape(64, 64, 128, 8, 3),
-        256: Shape(64, 32, 256, 8, 2),
-    },
-    "sm_90": {
-        64: Shape(128, 64, 64, 8, 3),
-        128: Shape(128, 64, 128, 8, 3),
-        256: Shape(64, 32, 256, 8, 2),
-    },
-}
-_DECODES = {
-    64: Shape(16, 64, 64, 4, 3),
-    128: Shape(16, 64, 128, 4, 3),
-    256: Shape(16, 32, 256, 4, 3),
-}
-"""By the room for entries of a head, and of prompts by the generation of GPUs. Chosen so that keys
-and values of all stages fit into shared memory, and sums into registers; not tuned on a GPU yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +95,16 @@ class _Job:
     @property
     def room(self) -> int:
         """For entries of a head; soft caps are compiled for those that models have them with."""
-        rooms = _DECODES if self.scoring.softcap is None else _SOFTCAP_ROOMS
+        rooms = _ROOMS if self.scoring.softcap is None else _SOFTCAP_ROOMS
         return _find_room(self.q.shape[2], rooms)
 
     @property
     def shape(self) -> Shape:
         """Decodes have one row for each query head of a group, and few fit in the narrow one."""
         group = self.q.shape[1] // self.cache.shape[3]
-        if self.is_decode and group <= _MAX_NARROW:
-            return _DECODES[self.room]
-        return _PROMPTS[_find_arch(self.q.device)][self.room]
+        is_narrow = self.is_decode and group <= _MAX_NARROW
+        sizes = (self.room, 8 if self.cache.itemsize == 1 else 16)
+        return _find_shape(find_arch(self.q.device), sizes, is_narrow=is_narrow)
 
     @property
     def num_shares(self) -> int:
@@ -151,21 +118,23 @@ class _Job:
 
 def specialisations(arch: Arch) -> Iterator[Specialisation]:
     """Every size of head, cache and number of shares; soft caps for heads that have them."""
-    for dtype, room in product(FLOATS, _DECODES):
+    for dtype, room in product(FLOATS, _ROOMS):
         softcaps = (False, True) if room in _SOFTCAP_ROOMS else (False,)
         for cache, has_softcap in product(cached_types(dtype, arch), softcaps):
-            types = {"T": dtype, "C": cache}
-            yield _specialise(types, _PROMPTS[arch.name][room], 1, has_softcap)
-            for num_shares in _SHARES:
-                yield _specialise(types, _DECODES[room], num_shares, has_softcap)
+            types, sizes = {"T": dtype, "C": cache}, (room, 16 if cache == dtype else 8)
+            for is_narrow in (False, True):
+                shape = _find_shape(arch.name, sizes, is_narrow=is_narrow)
+                for num_shares in _SHARES if is_narrow else (1,):
+                    yield specialise(types, room, shape, num_shares, has_softcap=has_softcap)
         for num_shares in _SHARES[:-1]:
             yield _specialise_merge(dtype, num_shares, room)
 
 
 def tokens_per_tile(num_heads: int, num_kv_heads: int, head_dim: int, device: torch.device) -> int:
     """How many tokens of a prompt a tile may have."""
-    shape = _PROMPTS[_find_arch(device)][_find_room(head_dim, _DECODES)]
-    return shape.block_m // (num_heads // num_kv_heads)
+    room, arch = _find_room(head_dim, _ROOMS), find_arch(device)
+    rows = min(_find_shape(arch, (room, bits), is_narrow=False).block_m for bits in (8, 16))
+    return rows // (num_heads // num_kv_heads)
 
 
 def _attend(job: _Job, out: torch.Tensor) -> None:
@@ -173,7 +142,8 @@ def _attend(job: _Job, out: torch.Tensor) -> None:
     block_size, num_kv_heads = job.cache.shape[2:4]
     types = {"T": ELEMENT_TYPES[job.q.dtype], "C": ELEMENT_TYPES[job.cache.dtype]}
     num_shares, scoring, tiles = job.num_shares, job.scoring, job.tiles.tiles
-    one = _specialise(types, job.shape, num_shares, scoring.softcap is not None)
+    has_softcap = scoring.softcap is not None
+    one = specialise(types, job.room, job.shape, num_shares, has_softcap=has_softcap)
     num_parts = len(tiles) * num_heads * num_shares if num_shares > 1 else 0
     parts = job.q.new_empty(num_parts, head_dim, dtype=torch.float32)
     sums = job.q.new_empty(num_parts, 2, dtype=torch.float32)
@@ -189,27 +159,26 @@ def _attend(job: _Job, out: torch.Tensor) -> None:
         launch(merge, (len(tiles), num_heads, 1), parts, sums, tiles, out, num_heads, head_dim)
 
 
-@functools.cache
-def _find_arch(device: torch.device) -> str:
-    """The table for a device; the interpreter takes the newest."""
-    is_old = device.type == "cuda" and torch.cuda.get_device_capability(device) < (9, 0)
-    return "sm_80" if is_old else "sm_90"
+def _find_shape(arch: str, sizes: tuple[int, int], *, is_narrow: bool) -> Shape:
+    """sizes: room for entries of a head, bits of one in the cache."""
+    return find_shape(arch, "decodes" if is_narrow else "prompts", *sizes)
 
 
 def _find_room(head_dim: int, rooms: Iterable[int]) -> int:
     return next(room for room in rooms if room >= head_dim)
 
 
-def _specialise(
-    types: dict[str, str], shape: Shape, num_shares: int, has_softcap: bool
+def specialise(
+    types: dict[str, str], room: int, shape: Shape, num_shares: int, *, has_softcap: bool
 ) -> Specialisation:
+    """Attention of queries T to a cache of C with room for entries of a head."""
     constants = {
         "HAS_SCALES": find_limit(types["C"]) > 0,
         "HAS_SOFTCAP": has_softcap,
         "NUM_SHARES": num_shares,
         "BLOCK_M": shape.block_m,
         "BLOCK_N": shape.block_n,
-        "BLOCK": shape.block,
+        "BLOCK": room,
     }
     return _ATTEND.specialise(types, constants, shape.num_warps, shape.num_stages)
 

@@ -101,6 +101,7 @@ def read_compiled(folder: Path, arch: str) -> Compiled:
 def hash_sources() -> str:
     """Of everything that says what the kernels are."""
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    here = Path(__file__).parent
+    for path in sorted((*here.rglob("*.py"), *here.glob("tables/*.json"))):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from stoker_runtime.kernels.gpu.registry import Arch, Specialisation
 
-FILES = ("attention", "gate", "moe", "norm", "rows", "sampling", "turn", "w4a16", "w8a8")
+FILES = ("adjust", "attention", "gate", "moe", "norm", "rows", "sampling", "turn", "w4a16", "w8a8")
 """Host files that declare kernels, each named like its file in `device`."""
 
 

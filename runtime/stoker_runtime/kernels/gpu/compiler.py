@@ -39,6 +39,8 @@ class Order:
     folder: Path
     num_processes: int
     files: Sequence[str] = FILES
+    cache: Path | None = None
+    """Where Triton keeps what it compiled, by content: a build that was cut off goes on there."""
 
 
 def build(order: Order, tell: Callable[[int, int], None]) -> dict[str, list[Entry]]:
@@ -54,7 +56,7 @@ def build(order: Order, tell: Callable[[int, int], None]) -> dict[str, list[Entr
     ]
     made: dict[str, list[Made]] = {arch: [] for arch in order.archs}
     with tempfile.TemporaryDirectory() as scratch:
-        environment = {**_ENVIRONMENT, "TRITON_CACHE_DIR": scratch}
+        environment = {**_ENVIRONMENT, "TRITON_CACHE_DIR": str(order.cache or scratch)}
         pool = ProcessPoolExecutor(
             order.num_processes, get_context("spawn"), _enter, (environment,)
         )
@@ -63,6 +65,12 @@ def build(order: Order, tell: Callable[[int, int], None]) -> dict[str, list[Entr
                 made[jobs[count - 1][0]].append(one)
                 tell(count, len(jobs))
     return {arch: write_compiled(order.folder, arch, several) for arch, several in made.items()}
+
+
+def find_cache() -> Path:
+    """The user's own, for `Order.cache`."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "stoker/kernels"
 
 
 def _enter(environment: dict[str, str]) -> None:

@@ -16,6 +16,7 @@ import torch
 from stoker_runtime.kernels.gpu.launch import ELEMENT_TYPES, launch
 from stoker_runtime.kernels.gpu.linear import WordsLinear
 from stoker_runtime.kernels.gpu.registry import FLOATS, Arch, Kernel, Specialisation
+from stoker_runtime.kernels.gpu.tiles import Shape, find_arch, find_shape
 from stoker_runtime.kernels.gpu.w4a16 import PLANE, Words
 from stoker_runtime.kernels.linear import DenseLinear, Linear
 
@@ -31,7 +32,6 @@ _DENSE, _DENSE_PLANE = 16, 64
 _WIDTHS = ((_DENSE, 0), (4, 32), (4, 64), (4, 128), (8, 32), (8, 64))
 """Bits and group."""
 _BLOCKS_M = (16, 64)
-_BLOCK_N = 128
 _LINE = 16
 """What sizes, and places of weights in memory, are multiples of."""
 
@@ -84,8 +84,9 @@ class Mixture:
 def specialisations(arch: Arch) -> Iterator[Specialisation]:
     """Both halves of an expert for every way to store weights."""
     for dtype, width, block_m in itertools.product(FLOATS, _WIDTHS, _BLOCKS_M):
+        shape = find_shape(arch.name, "experts", width[0], block_m)
         for gathers in (True, False):
-            yield _specialise(dtype, width, block_m, gathers=gathers)
+            yield specialise(dtype, width, shape, gathers=gathers)
 
 
 def group_experts(
@@ -131,13 +132,13 @@ def multiply(
     """
     x = x.contiguous()
     out = torch.empty(len(routes.pairs), weight.num_outputs, dtype=x.dtype, device=x.device)
-    one = _specialise(
-        ELEMENT_TYPES[x.dtype], (weight.bits, weight.group), routes.block_m, gathers=gathers
-    )
+    shape = find_shape(find_arch(x.device), "experts", weight.bits, routes.block_m)
+    width = (weight.bits, weight.group)
+    one = specialise(ELEMENT_TYPES[x.dtype], width, shape, gathers=gathers)
     block = _DENSE_PLANE if weight.bits == _DENSE else PLANE * (16 // weight.bits)
     tensors = (*weight.firsts, weight.places, weight.factors, routes.tiles, routes.pairs, out)
     sizes = (weight.num_cols, weight.num_outputs, -(-weight.num_cols // block), routes.num_chosen)
-    grid = (-(-weight.num_outputs // _BLOCK_N), len(routes.tiles), 1)
+    grid = (-(-weight.num_outputs // shape.block_n), len(routes.tiles), 1)
     launch(one, grid, x, *tensors, *sizes)
     return out
 
@@ -198,9 +199,10 @@ def _read(linear: Linear) -> _Part | None:
             return None
 
 
-def _specialise(
-    dtype: str, width: tuple[int, int], block_m: int, *, gathers: bool
+def specialise(
+    dtype: str, width: tuple[int, int], shape: Shape, *, gathers: bool
 ) -> Specialisation:
+    """Products of `dtype` with experts of a width, bits and group."""
     bits, group = width
     is_dense = bits == _DENSE
     constants = {
@@ -209,9 +211,8 @@ def _specialise(
         "GROUP": group,
         "PLANE": _DENSE_PLANE if is_dense else PLANE,
         "PACKED": True,
-        "BLOCK_M": block_m,
-        "BLOCK_N": _BLOCK_N,
+        "BLOCK_M": shape.block_m,
+        "BLOCK_N": shape.block_n,
     }
     types = {"T": dtype, "W": dtype if is_dense else "i16"}
-    num_warps = 4 if is_dense and block_m < _BLOCKS_M[-1] else 8  # else registers do not suffice
-    return _EXPERTS.specialise(types, constants, num_warps, num_stages=3)
+    return _EXPERTS.specialise(types, constants, shape.num_warps, shape.num_stages)

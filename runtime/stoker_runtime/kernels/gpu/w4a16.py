@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from stoker_runtime.kernels.gpu.launch import ELEMENT_TYPES, count_processors, launch
 from stoker_runtime.kernels.gpu.registry import FLOATS, Arch, Kernel, Specialisation
+from stoker_runtime.kernels.gpu.tiles import Shape, find_arch, find_shape
 
 PLANE = 32
 """Columns whose codes lie in the same place of their words."""
@@ -23,7 +24,7 @@ _WORD_BITS = 16
 _GROUPS = {4: (32, 64, 128), 8: (32, 64)}
 """Bits → columns that may share a scale; larger groups are repeated."""
 _SUM_BLOCK = 1024
-_BLOCK_N = 128
+_RESTORE_BLOCK = 128
 _BLOCKS_M = (16, 32, 64)
 _SLICE = 16384
 """Outputs that are restored at a time: bounds the scratch memory of a head."""
@@ -80,7 +81,7 @@ def specialisations(arch: Arch) -> Iterator[Specialisation]:
     for dtype, (bits, group) in itertools.product(FLOATS, widths):
         yield _specialise_restore(dtype, bits, group)
         for block_m in _BLOCKS_M:
-            yield _specialise(dtype, bits, group, block_m)
+            yield specialise(dtype, bits, group, find_shape(arch.name, "w4a16", bits, block_m))
 
 
 def pack_words(
@@ -121,14 +122,15 @@ def multiply(
         return _multiply_restored(x, weight, bias)
     num_rows, num_outputs = len(x), weight.words.shape[1]
     block_m = next((one for one in _BLOCKS_M if one >= num_rows), _BLOCKS_M[-1])
-    tiles = (-(-num_outputs // _BLOCK_N), -(-num_rows // block_m))
+    shape = find_shape(find_arch(x.device), "w4a16", weight.bits, block_m)
+    tiles = (-(-num_outputs // shape.block_n), -(-num_rows // block_m))
     shares = pick_shares(tiles[0] * tiles[1], weight.num_blocks, count_processors(x.device))
     out = torch.empty(num_rows, num_outputs, dtype=x.dtype, device=x.device)
     wide = (shares, num_rows, num_outputs) if shares > 1 else (0,)
     parts = torch.empty(wide, dtype=torch.float32, device=x.device)
     biased = (out, 0) if bias is None else (bias, num_outputs)
     dtype = ELEMENT_TYPES[x.dtype]
-    one = _specialise(dtype, weight.bits, weight.group, block_m)
+    one = specialise(dtype, weight.bits, weight.group, shape)
     tensors = (x, weight.words, weight.scales, weight.zeros, biased[0], out, parts)
     sizes = (num_rows, weight.num_cols, num_outputs, biased[1], weight.num_blocks, shares)
     launch(one, (*tiles, shares), *tensors, *sizes, weight.factor)
@@ -165,7 +167,7 @@ def restore(
     words, scales, zeros = (one[:, outputs] for one in (weight.words, weight.scales, weight.zeros))
     num_outputs, num_kept = weight.words.shape[1], words.shape[1]
     out = torch.empty(weight.num_cols, num_kept, dtype=dtype, device=words.device)
-    grid = (-(-num_kept // _BLOCK_N), weight.num_blocks, 1)
+    grid = (-(-num_kept // _RESTORE_BLOCK), weight.num_blocks, 1)
     one = _specialise_restore(ELEMENT_TYPES[dtype], weight.bits, weight.group)
     sizes = (weight.num_cols, num_outputs, num_kept, weight.factor)
     launch(one, grid, words, scales, zeros, out, *sizes)
@@ -195,18 +197,17 @@ def _fit_group(size: int, bits: int) -> int:
     return max((one for one in _GROUPS[bits] if size % one == 0), default=0)
 
 
-def _specialise(dtype: str, bits: int, group: int, block_m: int) -> Specialisation:
+def specialise(dtype: str, bits: int, group: int, shape: Shape) -> Specialisation:
+    """Products of `dtype` with words."""
     constants = {
         "BITS": bits,
         "GROUP": group,
         "PLANE": PLANE,
         "PACKED": True,
-        "BLOCK_M": block_m,
-        "BLOCK_N": _BLOCK_N,
+        "BLOCK_M": shape.block_m,
+        "BLOCK_N": shape.block_n,
     }
-    if block_m == _BLOCKS_M[-1]:  # the registers of 4 warps do not suffice
-        return _PRODUCT.specialise({"T": dtype}, constants, num_warps=8, num_stages=3)
-    return _PRODUCT.specialise({"T": dtype}, constants, num_warps=4, num_stages=4)
+    return _PRODUCT.specialise({"T": dtype}, constants, shape.num_warps, shape.num_stages)
 
 
 def _specialise_sum(dtype: str) -> Specialisation:
@@ -219,6 +220,6 @@ def _specialise_restore(dtype: str, bits: int, group: int) -> Specialisation:
         "GROUP": group,
         "PLANE": PLANE,
         "PACKED": True,
-        "BLOCK_N": _BLOCK_N,
+        "BLOCK_N": _RESTORE_BLOCK,
     }
     return _RESTORE.specialise({"T": dtype}, constants, num_warps=4)
