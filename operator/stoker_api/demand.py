@@ -58,6 +58,28 @@ class Room(_Wire):
     """Longest prompt plus answer, in tokens."""
 
 
+class Speed(_Wire):
+    """What a runtime's steps cost, as it measured: step + token · tokens, + more for each row."""
+
+    step_s: float = Field(ge=0, allow_inf_nan=False)
+    """Seconds of a step without tokens."""
+    token_s: float = Field(gt=0, allow_inf_nan=False)
+    """More for each token of a prompt."""
+    seq_s: float = Field(gt=0, allow_inf_nan=False)
+    """More for each sequence that decodes."""
+    chunk_tokens: int = Field(ge=1)
+    """Tokens that one step may carry."""
+
+
+class Cache(_Wire):
+    """What a runtime's prefix cache is worth."""
+
+    tokens: int = Field(ge=0)
+    """Tokens that it can find again."""
+    hit_share: float = Field(ge=0, le=1)
+    """Share of the latest prompts' tokens that it found."""
+
+
 class Announcement(_Wire):
     """What a runtime pod says of itself: the fast path beside probes and pod status."""
 
@@ -76,6 +98,11 @@ class Announcement(_Wire):
     """Unix seconds at which each phase ended: container, imports, weights, firstToken."""
     room: Room | None = None
     """With phase Ready: what fits."""
+    steps: int = Field(default=0, ge=0)
+    """Steps that the engine has computed: orders what is said within a phase."""
+    speed: Speed | None = None
+    """Once enough steps were seen."""
+    cache: Cache | None = None
 
     @property
     def key(self) -> str:

@@ -24,9 +24,13 @@ class ScalingInputs(ApiModel):
     starting: int = 0
     """Replicas on their way; they count as capacity, so a burst does not double again."""
     idle_seconds: float | None = None
-    """Seconds since a request last came or ended."""
+    """Seconds since a request last came or ended, when this was written; absent while one waits or
+    runs."""
     cold_start_seconds: float | None = None
     """What a cold start is taken to last: measured, or an estimate before the first one."""
+    requests_per_second: float | None = None
+    """Requests a second that one replica is taken to carry; absent while nothing tells, and the
+    slots alone decide."""
 
 
 class ScalingChange(ApiModel):
@@ -109,6 +113,23 @@ class ColdStartRecord(ApiModel):
     """Seconds of each, oldest first: an operator that restarts goes on from them."""
 
 
+class ReplicaSpeed(ApiModel):
+    """How fast a replica is, as runtimes report it; the autoscaler plans with it."""
+
+    template: str = ""
+    """Hash of the spec that the reporting pods were made from."""
+    reports: int = 0
+    """Reports that these medians are of, five at most."""
+    prefill_tokens_per_second: float = 0
+    """Prompt tokens a second, those found in the prefix cache included."""
+    step_seconds: float = 0
+    """Seconds of a step of the engine before it has computed anything."""
+    seconds_per_sequence: float = 0
+    """Seconds more for each sequence that decodes in it."""
+    chunk_tokens: int = 0
+    """Tokens that one step may carry."""
+
+
 class LLMDeploymentStatus(ApiModel):
     """What was observed; written by the operator alone."""
 
@@ -148,6 +169,8 @@ class LLMDeploymentStatus(ApiModel):
         },
     )
     """What wakes took so far, by path; lead times and `Retry-After` come from it."""
+    speed: ReplicaSpeed | None = None
+    """How fast a replica is, as runtimes report it; the autoscaler plans with it."""
 
 
 class PoolSizing(ApiModel):

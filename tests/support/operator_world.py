@@ -50,6 +50,9 @@ def make_claim(name: str = "models") -> Manifest:
     return {"kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "ns"}}
 
 
+TOTALS = ("arrivals", "arrived_tokens", "completed_tokens")
+
+
 class OperatorWorld:
     """See the module."""
 
@@ -92,10 +95,11 @@ class OperatorWorld:
         self.now += seconds
         self.demand(idle_s=seconds)
 
-    def demand(self, queued: int = 0, running: int = 0, idle_s: float = 0, **pods: int) -> None:
-        """What the gateway says."""
+    def demand(self, queued: int = 0, running: int = 0, idle_s: float = 0, **more: int) -> None:
+        """What the gateway says; `more` are requests by pod, or totals of arrivals and tokens."""
+        totals = {"arrivals": 1} | {name: more.pop(name) for name in TOTALS if name in more}
         self.reported = Demand(
-            deployment=KEY, queued=queued, running=running, idle_s=idle_s, arrivals=1, pods=pods
+            deployment=KEY, queued=queued, running=running, idle_s=idle_s, pods=more, **totals
         )
         self.ledger.record(WORKER, self.reported, self.now)
 

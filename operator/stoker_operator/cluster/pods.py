@@ -36,7 +36,13 @@ def observe_pod(pod: Manifest, announced: Announcement | None, running: int) -> 
         failure=failure,
         room=announced.room if announced is not None else None,
         running=running,
+        warm_tokens=_warm_tokens(announced),
     )
+
+
+def _warm_tokens(announced: Announcement | None) -> float:
+    cache = announced.cache if announced is not None else None
+    return cache.tokens * cache.hit_share if cache is not None else 0.0
 
 
 def is_leaving(pod: Manifest) -> bool:

@@ -186,7 +186,7 @@ def _speaks_for(announcement: Announcement, pod: Manifest) -> bool:
     return started_at is None or started_at > created_at - SKEW_S
 
 
-def _age(announcement: Announcement) -> tuple[float, int, int]:
+def _age(announcement: Announcement) -> tuple[float, int, int, int]:
     """Orders what one pod says: by start of its process, then by phase, then by what it knows."""
-    started_at = announcement.phases.get("container", 0.0)
-    return (started_at, _RANK[announcement.phase], len(announcement.phases))
+    started_at, num_phases = announcement.phases.get("container", 0.0), len(announcement.phases)
+    return (started_at, _RANK[announcement.phase], num_phases, announcement.steps)

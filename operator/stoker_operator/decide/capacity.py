@@ -42,7 +42,9 @@ def plan_rate_per_s(model: ReplicaModel, sizes: Sizes, output_tokens: float, slo
 def _carries(
     model: ReplicaModel, sizes: Sizes, output_tokens: float, slots: int, rate: float
 ) -> bool:
-    """Whether the goals hold at this rate."""
+    """Whether the goals hold at this rate. Where a prompt alone takes longer than the goal, nobody
+    can be quicker, and it may wait as long as it takes: more replicas would not help it.
+    """
     used = rate * sizes.mean_tokens / model.prefill_tokens_s
     left = 1 - used - rate * output_tokens * model.step_per_seq_s
     if left <= 0:
@@ -53,7 +55,8 @@ def _carries(
         return False
     chunks = max(1.0, sizes.mean_tokens / model.chunk_tokens)
     served_s = sizes.mean_tokens / model.prefill_tokens_s + chunks * step_s
+    goal_s = max(model.wait_goal_s, served_s)
     busy = rate * served_s
     square = served_s**2 * (1 + sizes.variation)
-    wait_s = rate * square / (2 * (1 - busy)) if busy < 1 else model.wait_goal_s
-    return wait_s <= WAIT_SHARE * model.wait_goal_s
+    wait_s = rate * square / (2 * (1 - busy)) if busy < 1 else goal_s
+    return wait_s <= WAIT_SHARE * goal_s

@@ -62,6 +62,8 @@ class ObservedPod:
     """What it found when it had loaded the model."""
     running: int = 0
     """Requests that the gateways have handed to it."""
+    warm_tokens: float = 0.0
+    """Tokens in its prefix cache times the share of prompts that it finds there."""
 
     @property
     def failed(self) -> bool:

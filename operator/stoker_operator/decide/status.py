@@ -22,6 +22,7 @@ from stoker_api.status import (
     ColdStart,
     ColdStartRecord,
     LLMDeploymentStatus,
+    ReplicaSpeed,
     ScalingChange,
     ScalingInputs,
     ScalingStatus,
@@ -65,6 +66,8 @@ class StatusSources:
     last_cold_start: ColdStart | None = None
     cold_starts: list[ColdStartRecord] | None = None
     """What wakes took so far."""
+    speed: ReplicaSpeed | None = None
+    """How fast a replica is."""
 
     @property
     def wanted(self) -> int:
@@ -111,6 +114,7 @@ def derive_status(sources: StatusSources, now: float) -> LLMDeploymentStatus:
         scaling=_scaling_status(sources, now),
         last_cold_start=sources.last_cold_start or sources.before.last_cold_start,
         cold_starts=sources.cold_starts or sources.before.cold_starts,
+        speed=sources.speed,
     )
 
 
@@ -135,20 +139,32 @@ def _without_numbers(status: LLMDeploymentStatus) -> LLMDeploymentStatus:
 
 
 def _scaling_status(sources: StatusSources, now: float) -> ScalingStatus:
-    decision, observed = sources.decision, sources.observed
-    inputs = ScalingInputs(
-        queued=observed.demand.queued,
-        running=observed.demand.running,
-        ready=observed.ready,
-        starting=observed.starting,
-        cold_start_seconds=round(sources.cold_start_s, 3),
-    )
+    decision, before = sources.decision, sources.before.scaling or ScalingStatus()
+    inputs, kept = _inputs(sources, now), before.inputs
+    same = (decision.replicas, decision.reason) == (before.desired, before.reason)
+    if same and kept.model_copy(update={"idle_seconds": inputs.idle_seconds}) == inputs:
+        inputs = kept  # time that passes is no reason to write
     return ScalingStatus(
         desired=decision.replicas,
         reason=decision.reason,
         message=decision.message,
         inputs=inputs,
-        changes=_changes(sources.before.scaling or ScalingStatus(), decision, now),
+        changes=_changes(before, decision, now),
+    )
+
+
+def _inputs(sources: StatusSources, now: float) -> ScalingInputs:
+    observed, demand = sources.observed, sources.observed.demand
+    planned = sources.decision.state.planned
+    idle = demand.known and not (demand.queued or demand.running)
+    return ScalingInputs(
+        queued=demand.queued,
+        running=demand.running,
+        ready=observed.ready,
+        starting=observed.starting,
+        idle_seconds=round(max(0.0, now - demand.active_at), 1) if idle else None,
+        cold_start_seconds=round(sources.cold_start_s, 3),
+        requests_per_second=float(f"{planned[1]:.2g}") if planned is not None else None,
     )
 
 

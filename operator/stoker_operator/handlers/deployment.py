@@ -39,6 +39,7 @@ from stoker_operator.decide.observed import (
 )
 from stoker_operator.decide.problem import derive_problem
 from stoker_operator.decide.rollout import plan_rollout
+from stoker_operator.decide.speed import derive_model
 from stoker_operator.errors import Conflict, Rejected
 from stoker_operator.handlers.adoption import Adoption
 from stoker_operator.handlers.children import Children
@@ -139,8 +140,13 @@ class DeploymentReconciler:
         path = self._adoption.expect_path(deployment, self._world.pod_settings)
         first_s = None if path == "fresh" else estimate_cold_start_s(memory.history, source, path)
         late_s = estimate_cold_start_s(memory.history, source, quantile=0.9)
+        memory.hear_speeds(observed, self._world.snapshot.announced)
         policy = replace(
-            observed.policy, cold_start_s=cold_start_s, late_start_s=late_s, first_wake_s=first_s
+            observed.policy,
+            cold_start_s=cold_start_s,
+            late_start_s=late_s,
+            first_wake_s=first_s,
+            model=derive_model(memory.speed),
         )
         decision = decide_scale(policy, memory.replicas, observed.demand, memory.scale, now)
         memory.replicas, memory.scale = decision.replicas, decision.state

@@ -6,13 +6,16 @@ cluster says how many replicas there are and what failed, and gateways say the r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from stoker_api.demand import Announcement
 from stoker_api.status import ColdStart, LLMDeploymentStatus
 from stoker_operator.decide.autoscaler import ScaleState
 from stoker_operator.decide.coldstart import ColdStartHistory, recall_cold_starts
 from stoker_operator.decide.failure import FailureMemory, recall_failures
 from stoker_operator.decide.observed import Failure, Observed
+from stoker_operator.decide.speed import SpeedHistory, read_report, recall_speed
 
 REJECTED_RETRY_S = 10.0
 """How long to wait after the API server refused a pod."""
@@ -40,6 +43,25 @@ class Memory:
     timed: set[str] = field(default_factory=set)
     """Pods whose cold start has been recorded."""
     last_cold_start: ColdStart | None = None
+    speed: SpeedHistory = field(default_factory=SpeedHistory)
+    reported: dict[str, int] = field(default_factory=dict)
+    """Steps of each pod at its last report of speed, by uid."""
+
+    def hear_speeds(
+        self, observed: Observed, announced: Callable[[str], Announcement | None]
+    ) -> None:
+        """Take in what runtimes of the wanted template report of their speed, each report once."""
+        self.speed = self.speed.of(observed.template)
+        heard = {}
+        for pod in observed.live:
+            said = announced(pod.uid) if pod.template == observed.template else None
+            report = read_report(said) if said is not None else None
+            if said is None or report is None:
+                continue
+            if self.reported.get(pod.uid) != said.steps:
+                self.speed = self.speed.with_report(report)
+            heard[pod.uid] = said.steps
+        self.reported = heard
 
 
 def recall(uid: str, status: LLMDeploymentStatus, observed: Observed) -> Memory:
@@ -49,6 +71,7 @@ def recall(uid: str, status: LLMDeploymentStatus, observed: Observed) -> Memory:
         replicas=_recall_replicas(status, observed),
         failures=recall_failures(status, observed.generation),
         history=recall_cold_starts(status.cold_starts or (), status.last_cold_start),
+        speed=recall_speed(status.speed),
     )
 
 

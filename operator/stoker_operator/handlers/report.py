@@ -32,6 +32,7 @@ from stoker_operator.decide.coldstart import estimate_cold_start_s, record_cold_
 from stoker_operator.decide.event import Note, derive_notes
 from stoker_operator.decide.observed import Observed
 from stoker_operator.decide.size import guess_fit
+from stoker_operator.decide.speed import record_speed
 from stoker_operator.decide.status import (
     REFRESH_S,
     StatusSources,
@@ -78,6 +79,7 @@ class Reporter:
             guess=guess_fit(deployment.spec),
             last_cold_start=memory.last_cold_start,
             cold_starts=record_cold_starts(memory.history) if memory.last_cold_start else None,
+            speed=record_speed(before.speed, memory.speed),
         )
         after = derive_status(sources, now)
         refresh_at: float | None = None

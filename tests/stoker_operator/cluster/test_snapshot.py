@@ -165,3 +165,14 @@ def test_finds_the_deployments_that_name_a_pool() -> None:
         snapshot.upsert({"metadata": metadata, "spec": {"scaling": scaling}}, "LLMDeployment", AT)
     assert [one["metadata"]["name"] for one in snapshot.of_pool("ns", "shared")] == ["a"]
     assert snapshot.of_pool("other", "shared") == []
+
+
+def test_what_a_ready_pod_measures_later_replaces_what_it_measured_before() -> None:
+    snapshot = Snapshot()
+    snapshot.upsert(_pod(5), "Pod", AT)
+    assert snapshot.announce(_announcement())
+    assert snapshot.announce(_announcement(steps=64))
+    assert not snapshot.announce(_announcement(steps=63)), "an echo by way of another gateway"
+    said = snapshot.announced("u1")
+    assert said is not None
+    assert said.steps == 64

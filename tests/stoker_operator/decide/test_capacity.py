@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,8 +31,19 @@ def test_long_prompts_are_bound_by_their_wait() -> None:
     assert _rate(12000, variation=0.0) > 1.3 * _rate(12000, variation=4.0)
 
 
-def test_a_prompt_too_long_for_the_goal_still_gets_a_replica() -> None:
-    assert _rate(1e6) == 1e-3
+def test_prompts_that_miss_the_goal_alone_wait_as_long_as_they_take() -> None:
+    """A prompt of 62 s cannot be had in 2 s, however many replicas there are."""
+    assert 0.2 < _rate(1e6) * 1e6 / MODEL.prefill_tokens_s < 0.5
+    assert _rate(2e6) / _rate(1e6) == pytest.approx(0.5, rel=0.01)
+
+
+def test_a_slow_machine_without_a_goal_for_tokens_is_used() -> None:
+    """A CPU with 0.2 s a step: no number of replicas would bring tokens in 50 ms."""
+    slow = ReplicaModel(300, 0.15, 0.05, 512)
+    patient = replace(slow, token_goal_s=math.inf)
+    sizes = Sizes(100, 100 * 100)
+    assert plan_rate_per_s(slow, sizes, 50, 8) == 1e-3
+    assert plan_rate_per_s(patient, sizes, 50, 8) > 0.1
 
 
 def test_tokens_that_would_come_too_slowly_bound_the_rate() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stoker_operator.decide.failure import FailureMemory
 from stoker_operator.decide.observed import Failure, Observed, ObservedPod
-from stoker_operator.decide.rollout import SURGE_PATIENCE_S, Plan, plan_rollout
+from stoker_operator.decide.rollout import SURGE_PATIENCE_S, Plan, pick_victims, plan_rollout
 from support.builders import (
     OLD,
     TEMPLATE,
@@ -191,3 +191,18 @@ def test_a_step_never_has_more_than_one_pod_too_many_nor_drains_below_the_wanted
     assert ready_left >= min(wanted, observed.ready)
     taken = {pod.name for pod in observed.pods}
     assert not taken & set(plan.create)
+
+
+def test_the_cache_that_spares_least_goes_first_and_age_decides_between_equals() -> None:
+    pods = [
+        make_ready("hot-and-young", created_at=9, warm_tokens=40_000),
+        make_ready("cold-and-old", created_at=1, warm_tokens=100),
+        make_ready("warm-and-old", created_at=2, warm_tokens=9_000),
+    ]
+    order = [pod.name for pod in pick_victims(pods, 3, TEMPLATE)]
+    assert order == ["cold-and-old", "warm-and-old", "hot-and-young"]
+    nearly = [make_ready("a", created_at=1, warm_tokens=9_000)]
+    nearly.append(make_ready("b", created_at=2, warm_tokens=9_900))
+    assert [pod.name for pod in pick_victims(nearly, 1, TEMPLATE)] == ["b"]
+    busy = make_ready("busy", running=1)
+    assert pick_victims([busy, pods[0]], 1, TEMPLATE) == (pods[0],)

@@ -9,7 +9,7 @@ import pytest
 from stoker_api.conditions import Condition, Phase, Reason
 from stoker_api.demand import Room
 from stoker_api.status import ColdStart, LLMDeploymentStatus
-from stoker_operator.decide.autoscaler import ScaleDecision
+from stoker_operator.decide.autoscaler import ScaleDecision, ScaleState
 from stoker_operator.decide.failure import FailureMemory
 from stoker_operator.decide.observed import Failure, Observed, Policy
 from stoker_operator.decide.size import Guess
@@ -281,3 +281,29 @@ def test_a_wake_has_a_deadline_until_something_answers() -> None:
     assert cold_start_deadline(waking) == 160
     assert cold_start_deadline(_seen(make_pod(), make_ready("b"))) is None
     assert cold_start_deadline(_seen(make_failed())) is None
+
+
+def test_idleness_is_shown_with_what_else_has_changed_but_never_written_for_itself() -> None:
+    idle = make_demand(active_at=NOW - 12.34)
+    first = _status(_seen(make_ready(), demand=idle))
+    assert first.scaling is not None
+    assert first.scaling.inputs.idle_seconds == 12.3
+    later = make_demand(active_at=NOW - 50)
+    assert _status(_seen(make_ready(), demand=later), before=first) == first
+    gone = _status(_seen(demand=later), 0, Reason.IDLE_TIMEOUT, before=first)
+    assert gone.scaling is not None
+    assert gone.scaling.inputs.idle_seconds == 50
+    busy = _status(_seen(make_ready(), demand=make_demand(0, 1)), before=first)
+    assert busy.scaling is not None
+    assert busy.scaling.inputs.idle_seconds is None
+
+
+def test_the_rate_that_a_replica_is_planned_with_is_shown() -> None:
+    state = ScaleState(planned=(NOW, 3.14159))
+    decision = ScaleDecision(1, Reason.BUSY, "because.", state)
+    seen = _seen(make_ready())
+    status = derive_status(
+        StatusSources(LLMDeploymentStatus(), seen, decision, FailureMemory(1), 1.0, "", ""), NOW
+    )
+    assert status.scaling is not None
+    assert status.scaling.inputs.requests_per_second == 3.1
