@@ -37,7 +37,7 @@ struct AttentionJob {
 };
 
 alignas(64) thread_local float gathered[PANEL * MAX_HEAD_DIM], one_head[MAX_HEAD_DIM];
-thread_local Scratch score_scratch, query_scratch;
+thread_local Scratch<float> score_scratch, query_scratch;
 
 // Softmax over scores[0 … count), which lies in whole vectors; the rest of the last one becomes 0.
 void normalise(float* scores, int count) {

@@ -46,6 +46,23 @@ inline Ints multiply_add(Ints sum, const int32_t* a, Ints b) {
 #endif
 }
 
+// The bits of each lane's upper 16, a float16, as float32.
+inline Ints widen_half(Ints x) {
+#if defined(__AVX512BW__)
+  return reinterpret_cast<Ints>(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(reinterpret_cast<__m512i>(x >> 16))));
+#elif defined(__AVX2__) && !defined(STOKER_WIDE)
+  const __m256i halves = _mm256_srli_epi32(reinterpret_cast<__m256i>(x), 16);
+  const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+  return reinterpret_cast<Ints>(_mm256_cvtph_ps(packed));
+#else
+  // Exponents differ by 112 of their offsets; a product puts that right for numbers without a leading 1, too.
+  const Floats small = reinterpret_cast<Floats>((x >> 3) & static_cast<int32_t>(0x8fffe000));
+  const Floats wide = small * 5.192296858534828e33f;
+  const Ints endless = (x & 0x7c000000) == 0x7c000000;
+  return reinterpret_cast<Ints>(wide) | (endless & 0x7f800000);
+#endif
+}
+
 // To the nearest whole number, ties to the even one, for |x| < 2²²: 1.5 · 2²³ leaves no bits for a fraction.
 inline Ints round_to_int(Floats x) {
   const Floats shifter = Floats{} + 12582912.0f;
@@ -62,6 +79,15 @@ inline float sum_lanes(Floats x) {
   for (int half = LANES / 2; half > 0; half /= 2)
     for (int i = 0; i < half; ++i) parts[i] += parts[i + half];
   return parts[0];
+}
+
+inline float dot(const float* a, const float* b, int count) {
+  Floats sums = {};
+  float rest = 0.0f;
+  int i = 0;
+  for (; i + LANES <= count; i += LANES) sums += load(a + i) * load(b + i);
+  for (; i < count; ++i) rest += a[i] * b[i];
+  return rest + sum_lanes(sums);
 }
 
 // e^x as 2^n · e^r with |r| ≤ ln 2 / 2 and e^r by a polynomial (Cephes' expf, S. Moshier).

@@ -20,7 +20,7 @@ _MAX_HEAD_DIM = 256
 
 
 class NativeWeight(ctypes.Structure):
-    """`struct Weight` of native.cpp."""
+    """`struct Weight` of rows.hpp."""
 
     _fields_ = (
         ("kind", ctypes.c_int32),
@@ -31,6 +31,7 @@ class NativeWeight(ctypes.Structure):
         ("scales", ctypes.c_void_p),
         ("shifts", ctypes.c_void_p),
         ("bias", ctypes.c_void_p),
+        ("order", ctypes.c_void_p),
         ("rounds", ctypes.c_int32),
     )
 

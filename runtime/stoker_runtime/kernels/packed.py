@@ -6,7 +6,7 @@ Knows each kind of `linear` and how its numbers become 32-bit units; does not kn
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
@@ -23,15 +23,28 @@ from stoker_runtime.kernels.panels import PANEL
 
 
 class _Kind(IntEnum):
-    """`enum Kind` of native.cpp: a 32-bit unit holds 2 to that power columns."""
+    """`enum Kind` of rows.hpp."""
 
     FLOAT32 = 0
     BFLOAT16 = 1
-    INT8 = 2
-    INT4 = 3
+    FLOAT16 = 2
+    INT8 = 3
+    INT4 = 4
 
 
-_DENSE = {torch.float32: _Kind.FLOAT32, torch.bfloat16: _Kind.BFLOAT16}
+_COLUMNS = {
+    _Kind.FLOAT32: 1,
+    _Kind.BFLOAT16: 2,
+    _Kind.FLOAT16: 2,
+    _Kind.INT8: 4,
+    _Kind.INT4: 8,
+}
+"""That a 32-bit unit holds."""
+_DENSE = {
+    torch.float32: _Kind.FLOAT32,
+    torch.bfloat16: _Kind.BFLOAT16,
+    torch.float16: _Kind.FLOAT16,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +59,10 @@ class PackedLinear:
     weight: NativeWeight
     held: tuple[torch.Tensor | None, ...]
     """What the weight points to."""
-    order: torch.Tensor | None = None
-    """[in] int64, see `GroupedLinear`."""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:  # [num_tokens, out]
         """Apply it to [num_tokens, in]."""
-        wide = x if self.order is None else x[:, self.order]
-        return self.library.multiply(self.weight, wide.float().contiguous()).to(x.dtype)
+        return self.library.multiply(self.weight, x.float().contiguous()).to(x.dtype)
 
 
 def pack_linear(linear: Linear) -> Linear:
@@ -92,9 +102,10 @@ def _pack_grouped(linear: GroupedLinear) -> PackedLinear:
         codes, kind = linear.codes[:, 0::2] | (linear.codes[:, 1::2] << 4), _Kind.INT4
     else:
         codes, kind, zeros = linear.codes ^ 128, _Kind.INT8, zeros - 128
-    packed = _pack(kind, codes, linear.bias, scales, -zeros * scales)
+    order = None if linear.order is None else linear.order.int()
+    packed = _pack(kind, codes, linear.bias, scales, -zeros * scales, order)
     packed.weight.group = linear.group_size
-    return replace(packed, order=linear.order)
+    return packed
 
 
 def _pack(
@@ -103,10 +114,11 @@ def _pack(
     bias: torch.Tensor | None,
     scales: torch.Tensor | None = None,
     shifts: torch.Tensor | None = None,
+    order: torch.Tensor | None = None,
 ) -> PackedLinear:
     library = find_library()
     assert library is not None, "`pack_linear` packs nothing without the library"
-    packed = _adopt(kind, library.pack(rows), bias, scales, shifts)
+    packed = _adopt(kind, library.pack(rows), bias, scales, shifts, order)
     packed.weight.rows = rows.shape[0]
     return packed
 
@@ -117,11 +129,12 @@ def _adopt(
     bias: torch.Tensor | None,
     scales: torch.Tensor | None = None,
     shifts: torch.Tensor | None = None,
+    order: torch.Tensor | None = None,
 ) -> PackedLinear:
     library = find_library()
     assert library is not None, "panels are made by the library"
-    num_cols = units.shape[1] << kind
-    held = (units, _panels(scales), _panels(shifts), bias if bias is None else bias.float())
+    num_cols = units.shape[1] * _COLUMNS[kind]
+    held = (units, _panels(scales), _panels(shifts), bias if bias is None else bias.float(), order)
     pointers = (0 if one is None else one.data_ptr() for one in held)
     weight = NativeWeight(kind, len(units) * PANEL, num_cols, num_cols, *pointers)
     return PackedLinear(library, weight, held)

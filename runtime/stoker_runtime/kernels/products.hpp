@@ -3,162 +3,26 @@
 // Knows weights, rows and the pool of threads; nothing of layers. The blocking is that of GotoBLAS (Goto and van de
 // Geijn 2008): rows of x that fit in a quarter of the L2 cache meet, panel by panel, up to 256 columns of 16 outputs in the
 // L1 cache, of which 6 × 16 outputs are summed in registers. Few rows read a weight as it is stored instead.
-//
-// A 32-bit unit of a panel becomes one or more steps: lanes that one number of x is multiplied with. A step of
-// floating-point weights is one column. A step of codes is two columns in 16 bits, and x is rounded to 16 bits as
-// well, by the largest value of each row and block: integers are multiplied twice as fast as floats, 256 products of
-// 8 and 16 bits fit in 32, and the error is 2⁻¹⁶ of that value.
 
 #pragma once
 
-#include <algorithm>
-#include <cmath>
-#include <cstdlib>
-#include <cstring>
 #include <type_traits>
 
-#include "lanes.hpp"
-#include "pool.hpp"
+#include "rows.hpp"
 
 namespace {
 
-constexpr int PANEL = 16;
-constexpr int DEPTH = 256;   // columns unpacked at a time: 16 KiB
-constexpr int HEIGHT = 240;  // rows of x at a time, at most
+constexpr int HEIGHT = 240;       // rows of x at a time, at most
 constexpr int X_BYTES = 1 << 17;  // of them: a quarter of an L2 cache
-constexpr int TALL = 6;      // rows that fit in registers
-constexpr int LOW = 4;       // rows that do so beside the unpacking
-constexpr int AHEAD = 24;    // units: what is fetched early of a weight that is read as it is stored
+constexpr int TALL = 6;           // rows that fit in registers
+constexpr int LOW = 4;            // rows that do so beside the unpacking
+constexpr int AHEAD = 24;         // units: what is fetched early of a weight that is read as it is stored
 constexpr int VECTORS = PANEL / LANES;
 
-enum Kind : int32_t { FLOAT32, BFLOAT16, INT8, INT4, PAIRS };  // pairs: unpacked codes
-
-struct Weight {
-  int32_t kind, rows, cols, group;
-  const int32_t* units;  // [panels, units of columns, 16]
-  const float* scales;   // [panels, groups, 16]; INT8 and INT4
-  const float* shifts;   // the same: - zero · scale; may be null
-  const float* bias;     // [rows]; may be null
-  int32_t rounds;        // x is rounded to 8 bits by the largest value of the whole row (W8A8)
-};
-
-struct Scratch {
-  float* floats = nullptr;
-  long size = 0;
-  float* hold(long wanted) {
-    if (wanted > size) {
-      free(floats);
-      floats = static_cast<float*>(malloc(sizeof(float) * wanted));
-      size = wanted;
-    }
-    return floats;
-  }
-};
-
-constexpr bool is_code(int kind) { return kind >= INT8; }
-constexpr int steps_per_unit(int kind) { return kind == INT4 ? 4 : kind == BFLOAT16 || kind == INT8 ? 2 : 1; }
+constexpr int steps_per_unit(int kind) { return kind == INT4 ? 4 : kind == FLOAT32 || kind == PAIRS ? 1 : 2; }
 // Up to so many rows, unpacking for each 4 of them is quicker than once through the cache (measured: 8 rows of
 // bfloat16 1.5 times; codes of 4 bits take more to unpack).
 constexpr int few(int kind) { return kind == INT4 ? LOW : 4 * LOW; }
-inline int columns_per_unit(const Weight& w) { return 1 << w.kind; }
-inline int count_units(const Weight& w) { return w.cols / columns_per_unit(w); }
-inline int count_panels(const Weight& w) { return (w.rows + PANEL - 1) / PANEL; }
-
-// Columns are summed block by block: up to 256 of one group.
-inline int next_block(const Weight& w, int first) {
-  return std::min({first + DEPTH, first / w.group * w.group + w.group, w.cols});
-}
-inline int count_blocks(const Weight& w) {
-  int blocks = 0;
-  for (int first = 0; first < w.cols; first = next_block(w, first)) ++blocks;
-  return blocks;
-}
-
-// ---- Rows, as a weight wants them.
-
-struct Rows {
-  const int32_t* lanes;  // [rows, stride]: bits of float32, or two columns of 16 bits
-  long stride;
-  const float* scales;  // [rows, blocks] of rounded rows; null: they are not rounded
-  const float* totals;  // [rows, blocks]: sums of the rounded values
-  int blocks;
-};
-
-struct Rounding {
-  const Weight* weight;
-  const float* x;
-  int32_t* lanes;
-  float *scales, *totals;
-  int num_rows, blocks, rows_per_item;
-};
-
-// The largest magnitude; NaN if a value is not finite, so that it is seen in what comes of it.
-float find_largest(const float* x, int count) {
-  Floats most = {}, spoilt = {};
-  float largest = 0.0f, spoils = 0.0f;
-  int i = 0;
-  for (; i + LANES <= count; i += LANES) {
-    most = larger(most, magnitude(load(x + i)));
-    spoilt += load(x + i) - load(x + i);
-  }
-  for (int lane = 0; lane < LANES; ++lane) largest = std::max(largest, most[lane]);
-  for (; i < count; ++i) {
-    largest = std::max(largest, fabsf(x[i]));
-    spoils += x[i] - x[i];
-  }
-  return largest + spoils + sum_lanes(spoilt);
-}
-
-// The columns of a unit become pairs as `step` finds them: 0 and 2, 1 and 3 of four; 0 and 4, 1 and 5 … of eight.
-// Returns the sum of the rounded values.
-int round_block(const float* x, int count, float scale, int half, int32_t* lanes) {
-  alignas(64) int32_t codes[DEPTH];
-  const float inverse_of = scale > 0.0f ? scale : 1.0f;
-  int i = 0, total = 0;
-  for (; i + LANES <= count; i += LANES) store(codes + i, round_to_int(load(x + i) / inverse_of));
-  for (; i < count; ++i) codes[i] = static_cast<int32_t>(lrintf(x[i] / inverse_of));
-  for (i = 0; i < count; ++i) total += codes[i];
-  for (i = 0; i < count; i += 2 * half)
-    for (int k = 0; k < half; ++k) *lanes++ = (codes[i + k] & 0xffff) | (codes[i + k + half] << 16);
-  return total;
-}
-
-void round_row(const Rounding& r, int row) {
-  const Weight& w = *r.weight;
-  const float* x = r.x + static_cast<long>(row) * w.cols;
-  int32_t* lanes = r.lanes + static_cast<long>(row) * (w.cols / 2);
-  const float step = w.rounds ? std::max(find_largest(x, w.cols), 1e-12f) / 127.0f : 0.0f;
-  for (int first = 0, block = 0; first < w.cols; ++block) {
-    const int count = next_block(w, first) - first;
-    const float scale = w.rounds ? step : find_largest(x + first, count) / 32767.0f;
-    const int total = round_block(x + first, count, scale, columns_per_unit(w) / 2, lanes + first / 2);
-    const long at = static_cast<long>(row) * r.blocks + block;
-    r.scales[at] = scale;
-    r.totals[at] = scale * static_cast<float>(total);
-    first += count;
-  }
-}
-
-void round_rows(void* data, int item) {
-  const Rounding& r = *static_cast<Rounding*>(data);
-  const int end = std::min(r.num_rows, (item + 1) * r.rows_per_item);
-  for (int row = item * r.rows_per_item; row < end; ++row) round_row(r, row);
-}
-
-thread_local Scratch rounded_scratch;
-
-// x [num_rows, cols]; what is returned is valid until the caller's next product.
-Rows prepare_rows(const Weight& w, const float* x, int num_rows) {
-  if (!is_code(w.kind)) return {reinterpret_cast<const int32_t*>(x), w.cols, nullptr, nullptr, 0};
-  const int blocks = count_blocks(w), width = w.cols / 2;
-  float* held = rounded_scratch.hold(static_cast<long>(num_rows) * (width + 2 * blocks));
-  float* scales = held + static_cast<long>(num_rows) * width;
-  float* totals = scales + static_cast<long>(num_rows) * blocks;
-  const int per_item = std::max(1, (1 << 14) / w.cols);
-  Rounding rounding{&w, x, reinterpret_cast<int32_t*>(held), scales, totals, num_rows, blocks, per_item};
-  run_parallel(round_rows, &rounding, (num_rows + per_item - 1) / per_item);
-  return {rounding.lanes, width, scales, totals, blocks};
-}
 
 // ---- Kernels.
 
@@ -166,6 +30,7 @@ template <int KIND>
 inline Ints step(Ints unit, int i) {
   switch (KIND) {
     case BFLOAT16: return i == 0 ? unit << 16 : unit & static_cast<int32_t>(0xffff0000);
+    case FLOAT16: return widen_half(i == 0 ? unit << 16 : unit);
     case INT8: {
       const Shorts pairs = reinterpret_cast<Shorts>(unit);
       return reinterpret_cast<Ints>((i == 0 ? pairs << 8 : pairs) >> 8);
@@ -293,6 +158,7 @@ void multiply_panel(const Weight& w, const Rows& x, int first, int end, int pane
     switch (w.kind) {
       case FLOAT32: multiply_kind<FLOAT32>(x, first, end, column, block, sums); break;
       case BFLOAT16: multiply_kind<BFLOAT16>(x, first, end, column, block, sums); break;
+      case FLOAT16: multiply_kind<FLOAT16>(x, first, end, column, block, sums); break;
       case INT8: multiply_kind<INT8>(x, first, end, column / 2, block, sums); break;
       case INT4: multiply_kind<INT4>(x, first, end, column / 2, block, sums); break;
     }
@@ -308,11 +174,11 @@ alignas(64) thread_local float sums[2][HEIGHT * PANEL];
 enum Finish { STORE, ADD, SILU, GELU };
 
 struct Product {
-  const Weight* weight;
+  const Segment* segments;
   Rows x;
   float* y;
   long y_stride;
-  int num_rows, panels, panels_per_item;
+  int panels, panels_per_item, items_per_segment;
   Finish finish;
 };
 
@@ -340,25 +206,34 @@ void put_panel(const Product& p, int panel, int first, int rows) {
 
 void multiply_panels(void* data, int item) {
   const Product& p = *static_cast<Product*>(data);
-  const int end_panel = std::min(p.panels, (item + 1) * p.panels_per_item);
+  const Segment& rows = p.segments[item / p.items_per_segment];
+  const int first_panel = item % p.items_per_segment * p.panels_per_item;
+  const int end_panel = std::min(p.panels, first_panel + p.panels_per_item);
   const int height = std::clamp<long>(X_BYTES / (4 * p.x.stride) / TALL * TALL, 4 * TALL, HEIGHT);
-  for (int top = 0; top < p.num_rows; top += height) {
-    const int bottom = std::min(p.num_rows, top + height);
-    for (int panel = item * p.panels_per_item; panel < end_panel; ++panel) {
-      multiply_panel(*p.weight, p.x, top, bottom, panel, sums[0]);
-      if (p.finish >= SILU) multiply_panel(*p.weight, p.x, top, bottom, panel + p.panels, sums[1]);
+  for (int top = rows.first; top < rows.end; top += height) {
+    const int bottom = std::min(rows.end, top + height);
+    for (int panel = first_panel; panel < end_panel; ++panel) {
+      multiply_panel(*rows.weight, p.x, top, bottom, panel, sums[0]);
+      if (p.finish >= SILU) multiply_panel(*rows.weight, p.x, top, bottom, panel + p.panels, sums[1]);
       put_panel(p, panel, top, bottom - top);
     }
   }
 }
 
-// y = x · Wᵀ + b, or y += that, or the first half of it through a gate times the second half (whole panels each).
+// y = x · Wᵀ + b of each segment's rows, or y += that, or the first half of it through a gate times the second half
+// (whole panels each). The segments follow one another.
+void run_products(const Segment* segments, int num_segments, const float* x, float* y, Finish finish) {
+  const Weight& w = *segments[0].weight;
+  const int halves = finish >= SILU ? 2 : 1, panels = count_panels(w) / halves;
+  const int per_item = std::clamp(panels * num_segments / (8 * (num_workers + 1)), 1, panels);
+  const int items = (panels + per_item - 1) / per_item;
+  Product product{segments, prepare_rows(segments, num_segments, x), y, w.rows / halves, panels, per_item, items, finish};
+  run_parallel(multiply_panels, &product, items * num_segments);
+}
+
 void run_product(const Weight& w, const float* x, float* y, int num_rows, Finish finish) {
-  const int panels = finish >= SILU ? count_panels(w) / 2 : count_panels(w);
-  const int per_item = std::max(1, panels / (8 * (num_workers + 1)));
-  const long width = finish >= SILU ? w.rows / 2 : w.rows;
-  Product product{&w, prepare_rows(w, x, num_rows), y, width, num_rows, panels, per_item, finish};
-  run_parallel(multiply_panels, &product, (panels + per_item - 1) / per_item);
+  const Segment all{&w, 0, num_rows};
+  run_products(&all, 1, x, y, finish);
 }
 
 }  // namespace

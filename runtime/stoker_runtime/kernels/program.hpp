@@ -8,12 +8,14 @@
 #pragma once
 
 #include "attention.hpp"
-#include "products.hpp"
+#include "experts.hpp"
 
 namespace {
 
 struct Layer {
-  const Weight *qkv, *out, *gate_up, *down;
+  const Weight *qkv, *out;
+  Mlp mlp;                 // of all tokens; what it lacks is null
+  const Mixture* mixture;  // beside it or in its place; null: none
   const float* head_norm;  // [num_heads + num_kv_heads, head_dim]; null: none
   const float *attn_out_norm, *mlp_norm, *mlp_out_norm, *next_norm;  // [hidden]; those of outputs may be null
   void *keys, *values;  // the layer's cache: [num_blocks, block_size, num_kv_heads, head_dim], see `AttentionJob`
@@ -24,7 +26,7 @@ struct Layer {
 struct Program {
   const Layer* layers;
   const float* first_norm;
-  int32_t num_layers, hidden, inter, num_heads, num_kv_heads, head_dim, block_size, is_gelu;
+  int32_t num_layers, hidden, num_heads, num_kv_heads, head_dim, block_size, is_gelu;
   float eps, scale, softcap;
 };
 
@@ -44,20 +46,16 @@ struct Between {
   const Program& program;
   const Step& step;
   const Layer* layer;
-  float *heads, *attended, *gated, *added;
+  float *heads, *attended, *added;
   const float *added_norm, *norm;  // of `add_and_normalise`
   int rows_per_item;
 };
 
 // to = x / √(mean(x²) + eps) · weight, or to += that.
 void normalise_row(const float* x, const float* weight, int width, float eps, float* to, bool adds) {
-  Floats squares = {};
-  float square = 0.0f;
+  const float factor = 1.0f / sqrtf(dot(x, x, width) / width + eps);
   int i = 0;
-  for (; i + LANES <= width; i += LANES) squares += load(x + i) * load(x + i);
-  for (int k = i; k < width; ++k) square += x[k] * x[k];
-  const float factor = 1.0f / sqrtf((square + sum_lanes(squares)) / width + eps);
-  for (i = 0; i + LANES <= width; i += LANES) {
+  for (; i + LANES <= width; i += LANES) {
     const Floats made = load(x + i) * factor * load(weight + i);
     store(to + i, adds ? load(to + i) + made : made);
   }
@@ -136,9 +134,15 @@ void run_rows(Job job, Between& between) {
   run_parallel(job, &between, (between.step.num_tokens + between.rows_per_item - 1) / between.rows_per_item);
 }
 
-// x gets what a product makes of its input; with a norm of that, in two parts.
-void add_product(const Weight& w, const float* input, const float* added_norm, const float* norm, Between& b) {
-  run_product(w, input, added_norm ? b.added : b.step.x, b.step.num_tokens, added_norm ? STORE : ADD);
+// Where what a part of the layer makes of its input goes: into x at once, or before that through a norm.
+struct Landing {
+  float* to;
+  bool adds;
+  Landing(const float* added_norm, const Between& b) : to(added_norm ? b.added : b.step.x), adds(!added_norm) {}
+  Finish finish() const { return adds ? ADD : STORE; }
+};
+
+void normalise(const float* added_norm, const float* norm, Between& b) {
   b.added_norm = added_norm;
   b.norm = norm;
   run_rows(normalise_rows, b);
@@ -155,12 +159,18 @@ void run_layer(const Layer& layer, Between& b) {
                    p.num_heads, p.num_kv_heads, p.head_dim, layer.window, p.scale, p.softcap,
                    layer.key_scales, layer.value_scales};
   run_parallel(attend_piece, &job, s.num_tiles * p.num_kv_heads);
-  add_product(*layer.out, b.attended, layer.attn_out_norm, layer.mlp_norm, b);
-  run_product(*layer.gate_up, s.normed, b.gated, s.num_tokens, p.is_gelu ? GELU : SILU);
-  add_product(*layer.down, b.gated, layer.mlp_out_norm, layer.next_norm, b);
+  const Landing attention(layer.attn_out_norm, b), mlp(layer.mlp_out_norm, b);
+  run_product(*layer.out, b.attended, attention.to, s.num_tokens, attention.finish());
+  normalise(layer.attn_out_norm, layer.mlp_norm, b);
+  const Finish gate = p.is_gelu ? GELU : SILU;
+  if (layer.mixture)
+    run_mixture(*layer.mixture, layer.mlp, s.normed, mlp.to, s.num_tokens, p.hidden, gate, mlp.adds);
+  else
+    run_mlp(layer.mlp, s.normed, mlp.to, s.num_tokens, gate, mlp.finish());
+  normalise(layer.mlp_out_norm, layer.next_norm, b);
 }
 
-thread_local Scratch between_scratch;
+thread_local Scratch<float> between_scratch;
 
 }  // namespace
 
@@ -171,10 +181,10 @@ void stoker_run(const Program* program, const Step* step) {
   const Program& p = *program;
   const long tokens = step->num_tokens, q = tokens * p.num_heads * p.head_dim;
   const long all = q + 2 * tokens * p.num_kv_heads * p.head_dim;
-  float* heads = between_scratch.hold(all + q + tokens * (p.inter + p.hidden));
-  float *attended = heads + all, *gated = attended + q, *added = gated + tokens * p.inter;
+  float* heads = between_scratch.hold(all + q + tokens * p.hidden);
+  float *attended = heads + all, *added = attended + q;
   const int per_item = std::max(1, (1 << 14) / p.hidden);
-  Between between{p, *step, nullptr, heads, attended, gated, added, nullptr, p.first_norm, per_item};
+  Between between{p, *step, nullptr, heads, attended, added, nullptr, p.first_norm, per_item};
   run_rows(normalise_rows, between);
   for (int i = 0; i < p.num_layers; ++i) run_layer(p.layers[i], between);
 }

@@ -18,12 +18,33 @@ from stoker_runtime.kernels.packed import PackedLinear
 from stoker_runtime.kernels.reference import Angles
 
 
+class _Mlp(ctypes.Structure):
+    """`struct Mlp` of experts.hpp."""
+
+    _fields_ = (("gate_up", ctypes.c_void_p), ("down", ctypes.c_void_p))
+
+
+class _Mixture(ctypes.Structure):
+    """`struct Mixture` of experts.hpp."""
+
+    _fields_ = (
+        ("experts", ctypes.POINTER(_Mlp)),
+        ("router", ctypes.c_void_p),
+        ("shared_gate", ctypes.c_void_p),
+        *((name, ctypes.c_int32) for name in ("num_experts", "num_chosen", "normalizes")),
+    )
+
+
 class _Layer(ctypes.Structure):
     """`struct Layer` of program.hpp."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("qkv", "out", "gate_up", "down", "head_norm")),
-        *((name, ctypes.c_void_p) for name in ("attn_out_norm", "mlp_norm", "mlp_out_norm")),
+        ("qkv", ctypes.c_void_p),
+        ("out", ctypes.c_void_p),
+        ("mlp", _Mlp),
+        ("mixture", ctypes.POINTER(_Mixture)),
+        *((name, ctypes.c_void_p) for name in ("head_norm", "attn_out_norm")),
+        *((name, ctypes.c_void_p) for name in ("mlp_norm", "mlp_out_norm")),
         *((name, ctypes.c_void_p) for name in ("next_norm", "keys", "values")),
         *((name, ctypes.c_void_p) for name in ("key_scales", "value_scales")),
         ("rope", ctypes.c_int32),
@@ -37,7 +58,7 @@ class _Program(ctypes.Structure):
     _fields_ = (
         ("layers", ctypes.POINTER(_Layer)),
         ("first_norm", ctypes.c_void_p),
-        *((name, ctypes.c_int32) for name in ("num_layers", "hidden", "inter", "num_heads")),
+        *((name, ctypes.c_int32) for name in ("num_layers", "hidden", "num_heads")),
         *((name, ctypes.c_int32) for name in ("num_kv_heads", "head_dim", "block_size")),
         ("is_gelu", ctypes.c_int32),
         *((name, ctypes.c_float) for name in ("eps", "scale", "softcap")),
@@ -60,7 +81,6 @@ class ProgramShape:
     """What all layers have in common."""
 
     hidden: int
-    inter: int
     num_heads: int
     num_kv_heads: int
     head_dim: int
@@ -71,13 +91,34 @@ class ProgramShape:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgramMlp:
+    """down(gate(x) · up(x))."""
+
+    gate_up: PackedLinear
+    down: PackedLinear
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramMixture:
+    """Experts of one shape, of which each token gets a few."""
+
+    experts: Sequence[ProgramMlp]
+    router: PackedLinear  # [num_experts, hidden]
+    shared_gate: torch.Tensor | None  # [1, hidden] float32: of the layer's own MLP
+    num_chosen: int
+    normalizes: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ProgramLayer:
     """One layer's weights, all float32 besides those of products, and its part of the cache."""
 
     qkv: PackedLinear
     out: PackedLinear
-    gate_up: PackedLinear
-    down: PackedLinear
+    mlp: ProgramMlp | None
+    """Of all tokens."""
+    mixture: ProgramMixture | None
+    """Beside it or in its place."""
     head_norm: torch.Tensor | None  # [num_heads + num_kv_heads, head_dim]
     attn_out_norm: torch.Tensor | None  # [hidden], and so are all below
     mlp_norm: torch.Tensor
@@ -100,13 +141,13 @@ class Program:
         layers: Sequence[ProgramLayer],
     ) -> None:
         self._library = library
-        self._held = (first_norm, *layers)  # what the pointers below point to
         structs = (_Layer * len(layers))(*(_describe(layer) for layer in layers))
+        self._held = (first_norm, *layers, structs)  # what the pointers below point to
         self._program = _Program(
             structs,
             first_norm.data_ptr(),
             len(layers),
-            *(shape.hidden, shape.inter, shape.num_heads, shape.num_kv_heads, shape.head_dim),
+            *(shape.hidden, shape.num_heads, shape.num_kv_heads, shape.head_dim),
             layers[0].cache.block_size,
             *(shape.is_gelu, shape.eps, shape.scale, shape.softcap),
         )
@@ -132,20 +173,38 @@ class Program:
 
 
 def _describe(layer: ProgramLayer) -> _Layer:
-    def weight(linear: PackedLinear) -> int:
-        return ctypes.addressof(linear.weight)
-
-    def pointer(tensor: torch.Tensor | None) -> int | None:
-        return None if tensor is None else tensor.data_ptr()
-
+    scales = (None, None) if layer.cache.scales is None else layer.cache.scales
+    norms = (layer.attn_out_norm, layer.mlp_norm, layer.mlp_out_norm, layer.next_norm)
     return _Layer(
-        *(weight(one) for one in (layer.qkv, layer.out, layer.gate_up, layer.down)),
-        *(pointer(one) for one in (layer.head_norm, layer.attn_out_norm, layer.mlp_norm)),
-        *(pointer(one) for one in (layer.mlp_out_norm, layer.next_norm, *layer.cache.data)),
-        *(
-            pointer(one)
-            for one in ((None, None) if layer.cache.scales is None else layer.cache.scales)
-        ),
+        _weight(layer.qkv),
+        _weight(layer.out),
+        _describe_mlp(layer.mlp),
+        layer.mixture and ctypes.pointer(_describe_mixture(layer.mixture)),
+        *(_data(one) for one in (layer.head_norm, *norms, *layer.cache.data, *scales)),
         -1 if layer.rope is None else layer.rope,
         layer.window,
     )
+
+
+def _describe_mixture(mixture: ProgramMixture) -> _Mixture:
+    experts = [_describe_mlp(expert) for expert in mixture.experts]
+    return _Mixture(
+        (_Mlp * len(experts))(*experts),
+        _weight(mixture.router),
+        _data(mixture.shared_gate),
+        len(experts),
+        mixture.num_chosen,
+        mixture.normalizes,
+    )
+
+
+def _describe_mlp(mlp: ProgramMlp | None) -> _Mlp:
+    return _Mlp() if mlp is None else _Mlp(_weight(mlp.gate_up), _weight(mlp.down))
+
+
+def _weight(linear: PackedLinear) -> int:
+    return ctypes.addressof(linear.weight)
+
+
+def _data(tensor: torch.Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()

@@ -9,29 +9,31 @@ from __future__ import annotations
 import torch
 
 from stoker_runtime.kernels.cache import KvCache
+from stoker_runtime.kernels.linear import DenseLinear, Linear
 from stoker_runtime.kernels.native import Library
-from stoker_runtime.kernels.packed import PackedLinear
+from stoker_runtime.kernels.packed import PackedLinear, pack_linear
 from stoker_runtime.kernels.panels import PANEL
-from stoker_runtime.kernels.program import Program, ProgramLayer, ProgramShape
+from stoker_runtime.kernels.program import (
+    Program,
+    ProgramLayer,
+    ProgramMixture,
+    ProgramMlp,
+    ProgramShape,
+)
 from stoker_runtime.kernels.reference import RmsNorm
 from stoker_runtime.model.decoder import Decoder, DecoderLayer
-from stoker_runtime.model.layers import Mlp
+from stoker_runtime.model.layers import Experts, Mlp
 
 
 def make_program(model: Decoder, caches: KvCache, library: Library) -> Program | None:
     """A program over the caches of all layers, or None."""
     spec = model.spec
-    layers = [
-        made
-        for layer, cache in zip(model.layers, caches.layers(), strict=True)
-        if (made := _make_layer(layer, cache)) is not None
-    ]
     is_wide = model.dtype == model.first_norm.weight.dtype == torch.float32
-    if len(layers) < spec.num_layers or not is_wide or not library.attends(caches):
+    if not is_wide or not library.attends(caches) or not all(map(_fits, model.layers)):
         return None
+    layers = zip(model.layers, caches.layers(), strict=True)
     shape = ProgramShape(
         hidden=spec.hidden_size,
-        inter=layers[0].down.weight.cols,
         num_heads=spec.num_heads,
         num_kv_heads=spec.num_kv_heads,
         head_dim=spec.head_dim,
@@ -40,23 +42,41 @@ def make_program(model: Decoder, caches: KvCache, library: Library) -> Program |
         scale=spec.score_scale,
         softcap=spec.score_softcap or 0.0,
     )
-    return Program(library, shape, model.first_norm.weight, layers)
+    norm = model.first_norm.weight
+    return Program(library, shape, norm, [_make_layer(*pair) for pair in layers])
 
 
-def _make_layer(layer: DecoderLayer, cache: KvCache) -> ProgramLayer | None:
-    if not isinstance(layer.mlp, Mlp):
+def _fits(layer: DecoderLayer) -> bool:
+    """All products are packed, gates are whole panels, and experts are alike."""
+    products: list[Linear] = [layer.qkv, layer.out]
+    if isinstance(layer.mlp, Mlp):
+        mlps = [layer.mlp]
+    else:
+        mlps = [*layer.mlp.mlps, *([layer.mlp.shared.mlp] if layer.mlp.shared else [])]
+        kinds = {(_kind_of(mlp.gate_up), _kind_of(mlp.down)) for mlp in layer.mlp.mlps}
+        if len(kinds) > 1:
+            return False
+    products += [product for mlp in mlps for product in (mlp.gate_up, mlp.down)]
+    are_packed = all(isinstance(product, PackedLinear) for product in products)
+    return are_packed and all(_packed(mlp.gate_up).weight.rows % (2 * PANEL) == 0 for mlp in mlps)
+
+
+def _kind_of(product: Linear) -> tuple[int, ...] | None:
+    if not isinstance(product, PackedLinear):
         return None
-    products = (layer.qkv, layer.out, layer.mlp.gate_up, layer.mlp.down)
-    qkv, out, gate_up, down = (_plain(product) for product in products)
-    if qkv is None or out is None or gate_up is None or down is None:
-        return None
-    if gate_up.weight.rows % (2 * PANEL):  # gate and up are whole panels
-        return None
+    weight = product.weight
+    return weight.kind, weight.rows, weight.cols, weight.group
+
+
+def _make_layer(layer: DecoderLayer, cache: KvCache) -> ProgramLayer:
+    mlp, experts = (layer.mlp, None) if isinstance(layer.mlp, Mlp) else (None, layer.mlp)
+    if experts and experts.shared:
+        mlp = experts.shared.mlp
     return ProgramLayer(
-        qkv=qkv,
-        out=out,
-        gate_up=gate_up,
-        down=down,
+        qkv=_packed(layer.qkv),
+        out=_packed(layer.out),
+        mlp=None if mlp is None else _make_mlp(mlp),
+        mixture=None if experts is None else _make_mixture(experts),
         head_norm=_weight(layer.heads.norm),
         attn_out_norm=_weight(layer.attn_out_norm),
         mlp_norm=layer.mlp_norm.weight,
@@ -68,9 +88,23 @@ def _make_layer(layer: DecoderLayer, cache: KvCache) -> ProgramLayer | None:
     )
 
 
-def _plain(product: object) -> PackedLinear | None:
-    """One packed product of columns in their order."""
-    return product if isinstance(product, PackedLinear) and product.order is None else None
+def _make_mlp(mlp: Mlp) -> ProgramMlp:
+    return ProgramMlp(_packed(mlp.gate_up), _packed(mlp.down))
+
+
+def _make_mixture(experts: Experts) -> ProgramMixture:
+    return ProgramMixture(
+        experts=[_make_mlp(mlp) for mlp in experts.mlps],
+        router=_packed(pack_linear(DenseLinear(experts.router.float()))),
+        shared_gate=experts.shared.gate.float().contiguous() if experts.shared else None,
+        num_chosen=experts.num_chosen,
+        normalizes=experts.normalizes,
+    )
+
+
+def _packed(product: Linear) -> PackedLinear:
+    assert isinstance(product, PackedLinear), "`_fits` says whether it is"
+    return product
 
 
 def _weight(norm: RmsNorm | None) -> torch.Tensor | None:

@@ -22,7 +22,7 @@ from stoker_runtime.model.layout import Fused
 _ALIGNMENT = 64
 _NUM_THREADS = 4
 _PIECE_BYTES = 8 << 20
-_PANEL_DTYPES = ("F32", "BF16")
+_PANEL_DTYPES = ("F32", "BF16", "F16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,9 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    file: Path
-    offset: int
+    tensor: Stored
+    begin: int
+    """Within the tensor."""
     num_bytes: int
     at: int
     slab: Panels | None
@@ -132,8 +133,8 @@ class BlobReader:
     def _take(self) -> _Piece | None:
         with self._lock:
             piece = next(self._pieces, None)
-            if piece and piece.file not in self._files:
-                self._files[piece.file] = os.open(piece.file, os.O_RDONLY | os.O_CLOEXEC)
+            if piece and (file := piece.tensor.file) not in self._files:
+                self._files[file] = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
             return piece
 
     def _is_whole(self, slab: Panels, num_bytes: int) -> bool:
@@ -143,13 +144,16 @@ class BlobReader:
             return self._missing[slab] == 0
 
     def _read(self, piece: _Piece) -> None:
-        done = 0
-        while done < piece.num_bytes:
-            target = self._view[piece.at + done : piece.at + piece.num_bytes]
-            count = os.preadv(self._files[piece.file], [target], piece.offset + done)
-            if count == 0:
-                raise CheckpointBroken(f"{piece.file} became shorter while it was read")
-            done += count
+        file, at = piece.tensor.file, piece.at
+        for offset, num_bytes in piece.tensor.runs(piece.begin, piece.begin + piece.num_bytes):
+            done = 0
+            while done < num_bytes:
+                target = self._view[at + done : at + num_bytes]
+                count = os.preadv(self._files[file], [target], offset + done)
+                if count == 0:
+                    raise CheckpointBroken(f"{file} became shorter while it was read")
+                done += count
+            at += num_bytes
 
 
 def _plan_panels(fused: Fused, stored: dict[str, Stored], at: int) -> Panels | None:
@@ -168,7 +172,7 @@ def _cut(placed: Placed) -> Iterator[_Piece]:
     for first, last, slab in _slabs(placed):
         for at in range(max(first, begin), min(last, end), _PIECE_BYTES):
             num_bytes = min(_PIECE_BYTES, last - at, end - at)
-            yield _Piece(tensor.file, tensor.offset + at - begin, num_bytes, at, slab)
+            yield _Piece(tensor, at - begin, num_bytes, at, slab)
 
 
 def _slabs(placed: Placed) -> Iterator[tuple[int, int, Panels | None]]:

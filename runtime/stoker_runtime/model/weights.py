@@ -34,6 +34,7 @@ TORCH_DTYPES = {
     "float16": torch.float16,
 }
 CACHE_DTYPES = {**TORCH_DTYPES, "int8": torch.int8, "fp8": torch.float8_e4m3fn}
+_HALVES = (torch.bfloat16, torch.float16)
 _STORED_DTYPES = {
     "F32": torch.float32,
     "BF16": torch.bfloat16,
@@ -172,7 +173,7 @@ class _Source:
         if (panels := self._panels(fused)) is not None:
             return adopt_panels(panels, self._dtype_of(fused), bias)
         stored = self._stored(fused)
-        if stored is not None and stored.dtype == torch.bfloat16:
+        if stored is not None and stored.dtype in _HALVES:
             packed = pack_linear(DenseLinear(stored, bias))
             if isinstance(packed, PackedLinear):
                 return packed

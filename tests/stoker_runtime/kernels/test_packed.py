@@ -12,7 +12,7 @@ from stoker_runtime.kernels.native import find_library
 from stoker_runtime.kernels.packed import PackedLinear, pack_linear
 
 SHAPES = [(16, 8, 1), (40, 64, 2), (100, 576, 3), (33, 320, 5), (48, 1536, 7), (24, 512, 300)]
-KINDS = ("float32", "bfloat16", "int8", "w8a8", "int8-groups", "int4", "int3", "ordered")
+KINDS = ("float32", "bfloat16", "float16", "int8", "w8a8", "int8-groups", "int4", "int3", "ordered")
 
 pytestmark = pytest.mark.skipif(find_library() is None, reason="the library is not built")
 
@@ -32,6 +32,9 @@ def make_linear(kind: str, rows: int, cols: int) -> Linear:
             return DenseLinear(torch.randn(rows, cols), torch.randn(rows))
         case "bfloat16":
             return DenseLinear(torch.randn(rows, cols).bfloat16())
+        case "float16":
+            sizes = torch.randint(-26, 1, (rows, cols))  # the least ones have no leading 1
+            return DenseLinear((torch.randn(rows, cols) * 2.0**sizes).half())
         case "int8" | "w8a8":
             codes = torch.randint(-128, 128, (rows, cols), dtype=torch.int8)
             return Int8Linear(codes, torch.rand(rows) + 0.5, None, kind == "w8a8")
@@ -41,12 +44,10 @@ def make_linear(kind: str, rows: int, cols: int) -> Linear:
 
 
 def widen(linear: Linear) -> Linear:
-    """The same with bfloat16 weights as float32, for torch to sum in float32 too."""
-    return (
-        DenseLinear(linear.weight.float())
-        if isinstance(linear, DenseLinear) and (linear.weight.dtype == torch.bfloat16)
-        else linear
-    )
+    """The same with weights of 16 bits as float32, for torch to sum in float32 too."""
+    if isinstance(linear, DenseLinear):
+        return DenseLinear(linear.weight.float(), linear.bias)
+    return linear
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -122,14 +123,14 @@ def test_callers_at_the_same_time_do_not_meet() -> None:
 @pytest.mark.parametrize(
     "linear",
     [
-        DenseLinear(torch.zeros(4, 4, dtype=torch.float16)),
+        DenseLinear(torch.zeros(4, 4, dtype=torch.float64)),
         DenseLinear(torch.zeros(4, 3, dtype=torch.bfloat16)),
         Int8Linear(torch.zeros(4, 6, dtype=torch.int8), torch.ones(4)),
         GroupedLinear(
             torch.zeros(4, 12, dtype=torch.uint8), torch.ones(4, 3), torch.ones(4, 3), 4, 4
         ),
     ],
-    ids=["float16", "odd columns", "columns that fill no unit", "small groups"],
+    ids=["float64", "odd columns", "columns that fill no unit", "small groups"],
 )
 def test_what_cannot_be_packed_stays_on_torch(linear: Linear) -> None:
     assert pack_linear(linear) is linear

@@ -136,10 +136,10 @@ def test_no_memory_for_a_panel_is_told_and_not_hidden(
 
 
 @needs_library
-@pytest.mark.parametrize("dtype", ["F32", "F16"])
+@pytest.mark.parametrize("dtype", ["F32", "F16", "F8_E4M3"])
 def test_only_what_the_library_multiplies_becomes_panels(tmp_path: Path, dtype: str) -> None:
     placed = place_tensors([QKV, NORM], store(tmp_path, dtype), (QKV,))
-    assert (placed["q"].panels is not None) is (dtype == "F32")
+    assert (placed["q"].panels is not None) is (dtype != "F8_E4M3")
     assert placed["norm"].panels is None
     mixed = store(tmp_path) | {"v": store(tmp_path, "F32")["v"]}
     assert place_tensors([QKV], mixed, (QKV,))["q"].panels is None
