@@ -99,6 +99,8 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
+        self._unread_bytes = 0
+        """What came since the last whole head or piece of a body: of a head, or trailers."""
         self._in_head = False
         self._deaf = False
         """What still comes in is thrown away: the connection is about to close."""
@@ -115,8 +117,9 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def close(self) -> None:
-        """Close after what was written has left."""
+        """Close after what was written has left, which the client has to read in time."""
         self._transport.close()
+        self._arm(self._limits.stalled_s, self._transport.abort)
 
     # What asyncio calls.
 
@@ -153,10 +156,9 @@ class Connection(asyncio.Protocol):
         """Bytes from the client."""
         if self._deaf:
             return
+        self._unread_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._deaf = True  # the request before the upgrade is answered in HTTP/1.1
+            self._feed(data)
         except httptools.HttpParserCallbackError:
             log.exception("a request can't be taken in")
             self._fail(refusal.internal_error())
@@ -164,9 +166,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._fail(refusal.bad_http())
             return
-        if self._in_head:
-            self._head_bytes += len(data)
-            self._check_head_size()
+        self._check_head_size(self._unread_bytes)
 
     # What the parser calls.
 
@@ -193,8 +193,10 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole: refuse now what can be refused without the body."""
-        self._in_head = False
-        self._check_head_size()
+        self._in_head, self._unread_bytes = False, 0
+        if self._wants_upgrade():
+            return
+        self._check_head_size(self._head_bytes)
         if self._deaf:
             return
         if not self._is_http_1():
@@ -211,6 +213,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
+        self._unread_bytes = 0
         request = self._request
         if self._deaf or self._refusal or request is None:
             return
@@ -230,6 +233,32 @@ class Connection(asyncio.Protocol):
             self._next()
 
     # From here on: ours.
+
+    def _feed(self, data: bytes) -> None:
+        while data and not self._deaf:
+            try:
+                self._parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._decline_upgrade() + data[upgrade.args[0] :]
+
+    def _wants_upgrade(self) -> bool:
+        return self._parser.should_upgrade() and "upgrade" in self._headers
+
+    def _decline_upgrade(self) -> bytes:
+        """The head anew without that wish: the parser takes the body for the new protocol's.
+
+        Java's client and `curl --http2` wish for HTTP/2 with every first request.
+        """
+        parser = self._parser
+        if self._request is not None:  # a tunnel; the request itself is answered
+            self._deaf = True
+            return b""
+        version = parser.get_http_version().encode()
+        first = b"%b %b HTTP/%b" % (parser.get_method(), self._target, version)
+        headers = (f"{name}: {text}" for name, text in self._headers.items() if name != "upgrade")
+        self._parser = httptools.HttpRequestParser(self)
+        return b"\r\n".join([first, *(line.encode("latin-1") for line in headers), b"", b""])
 
     def _is_http_1(self) -> bool:
         version = self._parser.get_http_version()
@@ -256,8 +285,8 @@ class Connection(asyncio.Protocol):
             return False
         return int(headers.get("content-length", "0")) <= _DISCARD_BYTES
 
-    def _check_head_size(self) -> None:
-        if self._head_bytes > self._limits.header_bytes:
+    def _check_head_size(self, num_bytes: int) -> None:
+        if num_bytes > self._limits.header_bytes:
             self._fail(refusal.headers_too_large(self._limits.header_bytes))
 
     def _time_out(self) -> None:

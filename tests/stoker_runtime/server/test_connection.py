@@ -47,6 +47,8 @@ class Echo:
                 for _ in range(200):
                     exchange.write(b"x" * 100_000)
                 await self._wait()
+            case "/big":
+                exchange.send(200, bytes(16 << 20))
             case "/wait":
                 await self._wait()
             case "/refuse":
@@ -109,6 +111,7 @@ def post(body: bytes, *headers: str, path: str = "/") -> bytes:
 
 
 CLOSE = "connection: close"
+OFFER = ("connection: upgrade, http2-settings", "upgrade: h2c", "http2-settings: AAA")
 
 
 async def test_a_request_is_answered_with_its_length(running: Running) -> None:
@@ -239,9 +242,44 @@ async def test_a_silent_connection_is_closed(running: Running) -> None:
 
 
 async def test_an_upgrade_is_answered_in_http_1_1(running: Running) -> None:
-    offer = ("connection: upgrade, http2-settings", "upgrade: h2c", "http2-settings: AAA")
-    answer = await running.send(get("/", *offer))
+    answer = await running.send(get("/", *OFFER, CLOSE))
     assert answer.startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize("cut", [60, 10_000])
+async def test_the_body_behind_an_upgrade_is_read(running: Running, cut: int) -> None:
+    """Java's client and `curl --http2` wish for HTTP/2 with every first request."""
+    chunked = get("/", *OFFER, "transfer-encoding: chunked").replace(b"GET", b"POST")
+    requests = [
+        post(b"hello", *OFFER),
+        chunked + b"5\r\nworld\r\n0\r\n\r\n",
+        post(b"x", *OFFER, path="/locked"),
+        post(b"last", CLOSE),
+    ]
+    sent = b"".join(requests)
+    await running.send(sent[:cut], sent[cut:], pause_s=0.01)
+    assert running.app.bodies == [b"hello", b"world", b"last"]
+
+
+async def test_any_number_of_upgrades_is_declined(running: Running) -> None:
+    answers = await running.send(get("/", *OFFER) * 2000 + get("/", CLOSE))
+    assert answers.count(b"HTTP/1.1 200 OK") == 2001
+
+
+async def test_a_tunnel_is_not_opened(running: Running) -> None:
+    answer = await running.send(b"CONNECT x:443 HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\n")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("flood", [b"0\r\nx: ", b"0\r\n", b"2;x="], ids=["one", "many", "chunk"])
+async def test_what_follows_the_body_is_bounded_as_the_head_is(
+    running: Running, flood: bytes
+) -> None:
+    head = get("/", "transfer-encoding: chunked").replace(b"GET", b"POST") + b"2\r\nhi\r\n"
+    more = (b"x: y\r\n" if flood.endswith(b"\n") else b"y" * 6) * 100
+    answer = await running.send(head + flood, more, more, more, pause_s=0.01)
+    assert answer.startswith(b"HTTP/1.1 431")
+    assert not running.app.bodies
 
 
 async def test_a_hang_up_cancels_the_answer(running: Running) -> None:
@@ -279,6 +317,23 @@ async def test_a_client_that_never_reads_is_cut(running: Running) -> None:
     while not running.app.cancelled:
         await asyncio.sleep(0.01)
     assert not running.http.connections
+    writer.close()
+    del reader
+
+
+async def test_a_last_answer_that_is_never_read_is_cut(running: Running) -> None:
+    """Also one that is too short to count as a reader's delay."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    await asyncio.sleep(0.01)
+    [connection] = running.http.connections
+    connection._transport.set_write_buffer_limits(1 << 30)
+    writer.transport.pause_reading()
+    writer.write(get("/big", CLOSE))
+    while not running.app.bodies:
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        while running.http.connections:
+            await asyncio.sleep(0.01)
     writer.close()
     del reader
 
