@@ -119,15 +119,19 @@ class _Job:
 def specialisations(arch: Arch) -> Iterator[Specialisation]:
     """Every size of head, cache and number of shares; soft caps for heads that have them."""
     for dtype, room in product(FLOATS, _ROOMS):
-        softcaps = (False, True) if room in _SOFTCAP_ROOMS else (False,)
-        for cache, has_softcap in product(cached_types(dtype, arch), softcaps):
-            types, sizes = {"T": dtype, "C": cache}, (room, 16 if cache == dtype else 8)
-            for is_narrow in (False, True):
-                shape = _find_shape(arch.name, sizes, is_narrow=is_narrow)
-                for num_shares in _SHARES if is_narrow else (1,):
-                    yield specialise(types, room, shape, num_shares, has_softcap=has_softcap)
+        for cache in cached_types(dtype, arch):
+            yield from _specialise_cache(arch, {"T": dtype, "C": cache}, room)
         for num_shares in _SHARES[:-1]:
             yield _specialise_merge(dtype, num_shares, room)
+
+
+def _specialise_cache(arch: Arch, types: dict[str, str], room: int) -> Iterator[Specialisation]:
+    sizes = (room, 16 if types["C"] == types["T"] else 8)
+    wide, narrow = (_find_shape(arch.name, sizes, is_narrow=one) for one in (False, True))
+    cuts = ((wide, 1), *((narrow, num_shares) for num_shares in _SHARES))
+    softcaps = (False, True) if room in _SOFTCAP_ROOMS else (False,)
+    for (shape, num_shares), has_softcap in product(cuts, softcaps):
+        yield specialise(types, room, shape, num_shares, has_softcap=has_softcap)
 
 
 def tokens_per_tile(num_heads: int, num_kv_heads: int, head_dim: int, device: torch.device) -> int:

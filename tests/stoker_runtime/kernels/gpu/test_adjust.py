@@ -18,21 +18,20 @@ from stoker_runtime.kernels.gpu.adjust import (
     count,
     count_reference,
 )
-from support.gpu import DEVICE
 
 
 def make_marks(num_slots: int, vocab: int, *, has_bias: bool) -> Marks:
-    tokens = torch.randint(0, 12, (num_slots, vocab), dtype=torch.int32, device=DEVICE)
-    bias = torch.randn(num_slots, vocab, device=DEVICE) if has_bias else None
+    tokens = torch.randint(0, 12, (num_slots, vocab), dtype=torch.int32)
+    bias = torch.randn(num_slots, vocab) if has_bias else None
     return Marks(tokens, bias)
 
 
 def make_terms(slots: list[int], **fields: list[float]) -> Terms:
     def column(name: str, default: float) -> torch.Tensor:
-        return torch.tensor(fields.get(name, [default] * len(slots)), device=DEVICE)
+        return torch.tensor(fields.get(name, [default] * len(slots)))
 
     return Terms(
-        torch.tensor(slots, dtype=torch.int32, device=DEVICE),
+        torch.tensor(slots, dtype=torch.int32),
         column("repetitions", 1.0),
         column("frequencies", 0.0),
         column("presences", 0.0),
@@ -45,7 +44,7 @@ def make_terms(slots: list[int], **fields: list[float]) -> Terms:
 def test_scores_equal_torchs(vocab: int, has_bias: bool) -> None:
     torch.manual_seed(vocab)
     logits, marks = (
-        torch.randn(4, vocab, device=DEVICE) * 4,
+        torch.randn(4, vocab) * 4,
         make_marks(3, vocab, has_bias=has_bias),
     )
     terms = make_terms(
@@ -55,7 +54,7 @@ def test_scores_equal_torchs(vocab: int, has_bias: bool) -> None:
         presences=[1.0, 9.0, -2.0, 0.0],
         leasts=[4, 9, 4, 0],
     )
-    lengths = torch.tensor([2, 0, 3, 0], device=DEVICE)
+    lengths = torch.tensor([2, 0, 3, 0])
     made = adjust(logits, marks, terms, lengths)
     torch.testing.assert_close(made, adjust_reference(logits, marks, terms, lengths))
     assert torch.equal(made[1], logits[1])
@@ -64,10 +63,10 @@ def test_scores_equal_torchs(vocab: int, has_bias: bool) -> None:
 def test_each_mark_does_what_it_stands_for() -> None:
     tokens = torch.tensor([[0, IN_PROMPT, 3 * SAID, IS_END, IS_END + SAID]], dtype=torch.int32)
     terms = make_terms([0], repetitions=[2.0], frequencies=[0.5], presences=[1.0], leasts=[2])
-    logits = torch.tensor([[4.0, 4.0, -4.0, 4.0, 4.0]], device=DEVICE)
+    logits = torch.tensor([[4.0, 4.0, -4.0, 4.0, 4.0]])
     for length, ends in ((0, [-math.inf, -math.inf]), (1, [4.0, 0.5])):
-        lengths = torch.tensor([length], device=DEVICE)
-        made = adjust(logits, Marks(tokens.to(DEVICE), None), terms, lengths)
+        lengths = torch.tensor([length])
+        made = adjust(logits, Marks(tokens, None), terms, lengths)
         assert made.tolist() == [[4.0, 2.0, -10.5, *ends]]
 
 
@@ -75,8 +74,8 @@ def test_what_was_drawn_is_counted_once_where_it_belongs() -> None:
     torch.manual_seed(0)
     made, vocab = make_marks(4, 37, has_bias=False), 37
     expected = Marks(made.tokens.clone(), None)
-    slots = torch.tensor([3, -1, 0, 2], dtype=torch.int32, device=DEVICE)
-    drawn = torch.tensor([vocab - 1, 5, -1, 7], device=DEVICE)
+    slots = torch.tensor([3, -1, 0, 2], dtype=torch.int32)
+    drawn = torch.tensor([vocab - 1, 5, -1, 7])
     count(made, slots, drawn)
     count_reference(expected, slots, drawn)
     assert torch.equal(made.tokens, expected.tokens)

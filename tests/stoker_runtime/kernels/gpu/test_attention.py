@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 import torch
 
-from stoker_runtime.kernels.cache import LIMITS, KvCache, round_heads
+from stoker_runtime.kernels.cache import KvCache, round_heads
 from stoker_runtime.kernels.gpu import attention
 from stoker_runtime.kernels.gpu.attention import PagedPlan, Tiles
 from stoker_runtime.kernels.reference import Scoring
-from support.gpu import DEVICE, assert_close
+from support.gpu import CODES, DEVICE, EXACT, assert_close
 
 Span = tuple[int, int]
 PROMPTS: tuple[Span, ...] = ((0, 19), (3, 5), (90, 201))
@@ -27,7 +27,7 @@ class Case:
     spans: tuple[Span, ...]
     heads: tuple[int, int, int]
     block_size: int = 16
-    dtype: torch.dtype = torch.float32
+    dtype: torch.dtype = EXACT
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.heads[0] + self.block_size)
@@ -35,11 +35,11 @@ class Case:
         self.widths = [-(-end // self.block_size) for _, end in self.spans]
         num_tokens = sum(end - start for start, end in self.spans)
         num_blocks = sum(self.widths) + 3
-        order = torch.randperm(num_blocks, device=DEVICE)[: sum(self.widths)]
+        order = torch.randperm(num_blocks)[: sum(self.widths)]
         self.tables = order.to(torch.int32)
         shape = (2, num_blocks, self.block_size, num_kv_heads, dim)
-        self.cache = torch.randn(shape, device=DEVICE).to(self.dtype)
-        self.q = torch.randn(num_tokens, num_heads, dim, device=DEVICE).to(self.dtype)
+        self.cache = torch.randn(shape).to(self.dtype)
+        self.q = torch.randn(num_tokens, num_heads, dim).to(self.dtype)
 
     def plan(self, *, are_decodes: bool) -> PagedPlan:
         most = 1 if are_decodes else attention.tokens_per_tile(*self.heads, DEVICE)
@@ -49,9 +49,9 @@ class Case:
                 tiles.append((row, min(most, end - first), first, place))
                 row += tiles[-1][1]
             place += width
-        made = Tiles(torch.tensor(tiles, dtype=torch.int32, device=DEVICE), self.tables, 256)
+        made = Tiles(torch.tensor(tiles, dtype=torch.int32), self.tables, 256)
         none = Tiles(made.tiles[:0], self.tables, 0)
-        slots = torch.empty(0, dtype=torch.int32, device=DEVICE)
+        slots = torch.empty(0, dtype=torch.int32)
         return PagedPlan(slots, none, made) if are_decodes else PagedPlan(slots, made, none)
 
     def expect(self, scoring: Scoring) -> torch.Tensor:
@@ -124,7 +124,7 @@ def test_shares_of_the_keys_add_up(
     assert_close(made, case.expect(scoring))
 
 
-@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+@pytest.mark.parametrize("dtype", CODES, ids=str)
 @pytest.mark.parametrize("spans", [PROMPTS, DECODES], ids=["prompts", "decodes"])
 def test_a_rounded_cache_is_read_as_what_it_stands_for(
     spans: tuple[Span, ...], dtype: torch.dtype

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -19,6 +21,7 @@ from stoker_runtime.kernels.linear import (
     Linear,
     SideBySide,
 )
+from support.gpu import EXACT, assert_near
 
 ROWS, COLS = 48, 96
 
@@ -28,7 +31,7 @@ def make_grouped(bits: int, group: int, *, ordered: bool = False) -> GroupedLine
     scales = (torch.rand(ROWS, COLS // group) + 0.5).half().float()
     zeros = torch.randint(0, 1 << bits, scales.shape).float()
     order = torch.randperm(COLS) if ordered else None
-    return GroupedLinear(codes, scales, zeros, group, bits, order, torch.randn(ROWS))
+    return GroupedLinear(codes, scales, zeros, group, bits, order, torch.randn(ROWS, dtype=EXACT))
 
 
 def make_int8(*, quantize_input: bool) -> Int8Linear:
@@ -41,38 +44,39 @@ def make_fp8() -> Fp8Linear:
 
 
 @pytest.mark.parametrize(
-    ("linear", "kind", "tolerance"),
+    ("make", "kind", "bound"),
     [
-        (make_grouped(4, 32), WordsLinear, 1e-5),
-        (make_grouped(3, 96), WordsLinear, 1e-5),
-        (make_grouped(8, 32), WordsLinear, 1e-5),
-        (make_grouped(4, 32, ordered=True), WordsLinear, 1e-5),
-        (make_int8(quantize_input=False), WordsLinear, 1e-3),
-        (make_int8(quantize_input=True), IntegerLinear, 1e-5),
-        (make_fp8(), FloatLinear, 5e-2),
-        (SideBySide((make_grouped(4, 32), make_fp8())), SideBySide, 5e-2),
+        (lambda: make_grouped(4, 32), WordsLinear, 1e-5),
+        (lambda: make_grouped(3, 96), WordsLinear, 1e-5),
+        (lambda: make_grouped(8, 32), WordsLinear, 1e-5),
+        (lambda: make_grouped(4, 32, ordered=True), WordsLinear, 1e-5),
+        (lambda: make_int8(quantize_input=False), WordsLinear, 1e-3),
+        (lambda: make_int8(quantize_input=True), IntegerLinear, 1e-5),
+        (make_fp8, FloatLinear, 5e-2),
+        (lambda: SideBySide((make_grouped(4, 32), make_fp8())), SideBySide, 5e-2),
     ],
     ids=["int4", "int3", "int8 groups", "ordered", "int8", "w8a8", "fp8", "side by side"],
 )
-def test_packed_products_equal_torchs(linear: Linear, kind: type, tolerance: float) -> None:
+def test_packed_products_equal_torchs(make: Callable[[], Linear], kind: type, bound: float) -> None:
     torch.manual_seed(0)
-    packed, x = pack_linear(linear), torch.randn(5, COLS)
+    linear, x = make(), torch.randn(5, COLS, dtype=EXACT)
+    packed = pack_linear(linear)
     assert isinstance(packed, kind)
-    expected = linear(x)
-    assert (packed(x) - expected).norm() < tolerance * expected.norm()
+    assert_near(packed(x), linear(x), bound)
 
 
 @pytest.mark.parametrize(
-    "linear",
+    "make",
     [
-        DenseLinear(torch.randn(ROWS, COLS)),
-        Int8Linear(torch.zeros(4, 16, dtype=torch.int8), torch.ones(4), quantize_input=True),
-        Fp8Linear(torch.zeros(16, 4).to(torch.float8_e4m3fn), torch.ones(16)),
-        GroupedLinear(
-            torch.zeros(16, 48, dtype=torch.uint8), torch.ones(16, 3), torch.ones(16, 3), 16, 4
+        lambda: DenseLinear(torch.randn(ROWS, COLS)),
+        lambda: Int8Linear(torch.zeros(4, 16).to(torch.int8), torch.ones(4), quantize_input=True),
+        lambda: Fp8Linear(torch.zeros(16, 4).to(torch.float8_e4m3fn), torch.ones(16)),
+        lambda: GroupedLinear(
+            torch.zeros(16, 48).to(torch.uint8), torch.ones(16, 3), torch.ones(16, 3), 16, 4
         ),
     ],
     ids=["dense", "few outputs", "few inputs", "small groups"],
 )
-def test_what_no_kernel_fits_stays_on_torch(linear: Linear) -> None:
+def test_what_no_kernel_fits_stays_on_torch(make: Callable[[], Linear]) -> None:
+    linear = make()
     assert pack_linear(linear) is linear

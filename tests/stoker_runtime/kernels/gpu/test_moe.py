@@ -12,6 +12,7 @@ from stoker_runtime.kernels.gpu.moe import Mixture, group_experts, mix_reference
 from stoker_runtime.kernels.linear import DenseLinear, GroupedLinear, Int8Linear, Linear
 from stoker_runtime.kernels.reference import silu_and_multiply
 from stoker_runtime.model.layers import Experts, Mlp
+from support.gpu import EXACT, assert_near
 
 HIDDEN, INNER = 48, 32
 
@@ -19,7 +20,7 @@ HIDDEN, INNER = 48, 32
 def make_linear(kind: str, rows: int, cols: int) -> Linear:
     match kind:
         case "dense":
-            return DenseLinear(torch.randn(rows, cols) / 8)
+            return DenseLinear(torch.randn(rows, cols, dtype=EXACT) / 8)
         case "int8":
             codes = torch.randint(-128, 128, (rows, cols), dtype=torch.int8)
             return pack_linear(Int8Linear(codes, torch.rand(rows).half().float() / 512))
@@ -46,10 +47,10 @@ def test_every_token_meets_its_experts(
 ) -> None:
     torch.manual_seed(num_tokens)
     mixture = make_mixture(kind, num_experts, HIDDEN if kind == "dense" else 64)
-    x = torch.randn(num_tokens, mixture.gate_up.num_cols)
+    x = torch.randn(num_tokens, mixture.gate_up.num_cols, dtype=EXACT)
     weights, chosen = torch.randn(num_tokens, num_experts).softmax(-1).topk(num_chosen)
     expected = mix_reference(x, mixture, weights, chosen)
-    torch.testing.assert_close(mixture(x, weights, chosen), expected, atol=2e-5, rtol=1e-4)
+    assert_near(mixture(x, weights, chosen), expected)
 
 
 def test_pairs_are_sorted_and_cut_into_tiles() -> None:
@@ -83,7 +84,7 @@ def test_a_layer_computes_its_experts_together() -> None:
     ups = [make_linear("dense", 2 * INNER, HIDDEN) for _ in range(3)]
     downs = [make_linear("dense", HIDDEN, INNER) for _ in range(3)]
     mlps = tuple(Mlp(up, down) for up, down in zip(ups, downs, strict=True))
-    apart = Experts(torch.randn(3, HIDDEN), mlps, num_chosen=2, normalizes=True)
+    apart = Experts(torch.randn(3, HIDDEN, dtype=EXACT), mlps, num_chosen=2, normalizes=True)
     together = replace(apart, together=group_experts(ups, downs, silu_and_multiply))
-    x = torch.randn(3, HIDDEN)
-    torch.testing.assert_close(together(x), apart(x), atol=2e-5, rtol=1e-4)
+    x = torch.randn(3, HIDDEN, dtype=EXACT)
+    assert_near(together(x), apart(x))

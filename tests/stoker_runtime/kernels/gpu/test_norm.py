@@ -8,27 +8,27 @@ import torch
 from stoker_runtime.kernels import reference
 from stoker_runtime.kernels.gpu import norm
 from stoker_runtime.kernels.reference import RmsNorm
-from support.gpu import DEVICE, assert_close
+from support.gpu import DTYPES, assert_close
 
 
 @pytest.mark.parametrize("hidden", [16, 576, 1024, 1040, 5120, 16384])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_norms_equal_torchs(hidden: int, dtype: torch.dtype) -> None:
     torch.manual_seed(hidden)
-    x = torch.randn(7, hidden, dtype=dtype, device=DEVICE) * 3
-    one = RmsNorm(torch.randn(hidden, dtype=dtype, device=DEVICE), 1e-5)
+    x = torch.randn(7, hidden, dtype=dtype) * 3
+    one = RmsNorm(torch.randn(hidden, dtype=dtype), 1e-5)
     assert_close(norm.normalise(x, one), reference.normalise(x, one))
 
 
 @pytest.mark.parametrize("is_gemma", [False, True], ids=["llama", "gemma"])
 @pytest.mark.parametrize(("rows", "hidden"), [(1, 64), (6, 576), (2, 2064)], ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_sums_are_kept_and_normalised(
     rows: int, hidden: int, dtype: torch.dtype, is_gemma: bool
 ) -> None:
     torch.manual_seed(rows)
-    x, added = torch.randn(2, rows, hidden, device=DEVICE).to(dtype).unbind(0)
-    weights = torch.randn(2, hidden, device=DEVICE)
+    x, added = torch.randn(2, rows, hidden).to(dtype).unbind(0)
+    weights = torch.randn(2, hidden)
     first, second = (RmsNorm(w if is_gemma else w.to(dtype), 1e-6) for w in weights)
     kept, expected = x.clone(), x.clone()
     added_norm = first if is_gemma else None

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from stoker_runtime.kernels.gpu.rows import round_rows, round_rows_reference
+from support.gpu import CODES, DTYPES, EXACT
 
 
-@pytest.mark.parametrize("codes", [torch.int8, torch.float8_e4m3fn], ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("codes", CODES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", [(1, 16), (3, 1040), (5, 2064)], ids=str)
 def test_rows_are_rounded_by_their_largest_value(
     shape: tuple[int, int], dtype: torch.dtype, codes: torch.dtype
@@ -25,12 +26,12 @@ def test_rows_are_rounded_by_their_largest_value(
 
 
 def test_a_row_of_zeros_stays_one() -> None:
-    made, scales = round_rows(torch.zeros(2, 32), torch.int8)
+    made, scales = round_rows(torch.zeros(2, 32, dtype=EXACT), torch.int8)
     assert not made.any()
     assert bool((scales > 0).all())
 
 
 def test_rows_are_added_for_products_that_want_more() -> None:
-    made, scales = round_rows(torch.ones(2, 32), torch.int8, num_rows=32)
+    made, scales = round_rows(torch.ones(2, 32, dtype=EXACT), torch.int8, num_rows=32)
     assert (made.shape, scales.shape) == ((32, 32), (2, 1))
     assert bool((made[:2] == 127).all())

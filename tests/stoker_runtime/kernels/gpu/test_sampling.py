@@ -9,18 +9,17 @@ import torch
 
 from stoker_runtime.engine.chance import uniform
 from stoker_runtime.kernels.gpu.sampling import LOST, Asked, draw
-from support.gpu import DEVICE
 
 STEP, MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
 
 
 def make_asked(num_rows: int, **fields: float) -> Asked:
     def column(name: str, default: float, dtype: torch.dtype) -> torch.Tensor:
-        return torch.full((num_rows,), fields.get(name, default), dtype=dtype, device=DEVICE)
+        return torch.full((num_rows,), fields.get(name, default), dtype=dtype)
 
     return Asked(
-        seeds=torch.arange(num_rows, device=DEVICE) * 7919 - 3,
-        lengths=torch.arange(num_rows, device=DEVICE) % 5,
+        seeds=torch.arange(num_rows) * 7919 - 3,
+        lengths=torch.arange(num_rows) % 5,
         temperatures=column("temperature", 1.0, torch.float32),
         top_ks=column("top_k", 0, torch.int32),
         top_ps=column("top_p", 1.0, torch.float32),
@@ -59,14 +58,14 @@ def keep(scores: torch.Tensor, top_k: int = 0, top_p: float = 1.0, min_p: float 
 @pytest.mark.parametrize("vocab", [3, 1000, 1025])
 def test_without_temperature_the_likeliest_is_taken(vocab: int) -> None:
     torch.manual_seed(vocab)
-    logits = torch.randn(5, vocab, device=DEVICE).round(decimals=1)
+    logits = torch.randn(5, vocab).round(decimals=1)
     tokens = draw(logits, make_asked(5, temperature=0.0))
     assert tokens.tolist() == [row.index(max(row)) for row in logits.tolist()]
 
 
 def test_draws_are_those_of_the_twin() -> None:
     torch.manual_seed(1)
-    logits = torch.randn(6, 1100, device=DEVICE) * 3
+    logits = torch.randn(6, 1100) * 3
     asked = make_asked(6, temperature=0.7)
     expected = [
         draw_plainly([(score - max(row)) / 0.7 for score in row], seed, length)
@@ -85,7 +84,7 @@ def test_draws_are_those_of_the_twin() -> None:
 )  # fmt: skip
 def test_only_kept_tokens_are_drawn_and_all_of_them(wish: dict[str, float]) -> None:
     torch.manual_seed(3)
-    scores = torch.randn(500, device=DEVICE) * 2
+    scores = torch.randn(500) * 2
     scores[::7] += 3
     allowed = keep(scores.cpu(), **wish)  # type: ignore[arg-type]
     rows = 6
@@ -96,7 +95,7 @@ def test_only_kept_tokens_are_drawn_and_all_of_them(wish: dict[str, float]) -> N
 
 def test_probabilities_are_those_of_the_softmax() -> None:
     rows, probs = 120, [0.5, 0.3, 0.15, 0.05]
-    logits = torch.tensor(probs, device=DEVICE).log().expand(rows, -1)
+    logits = torch.tensor(probs).log().expand(rows, -1)
     counts = torch.bincount(draw(logits, make_asked(rows)), minlength=4).tolist()
     for count, prob in zip(counts, probs, strict=True):
         spread = math.sqrt(rows * prob * (1 - prob))
@@ -104,7 +103,7 @@ def test_probabilities_are_those_of_the_softmax() -> None:
 
 
 def test_scores_that_are_no_numbers_lose_the_row_alone() -> None:
-    logits = torch.zeros(4, 1030, device=DEVICE)
+    logits = torch.zeros(4, 1030)
     logits[0, 1029], logits[1], logits[2, 3] = math.nan, -math.inf, math.inf
     logits[3, 5:] = -math.inf
     tokens = draw(logits, make_asked(4)).tolist()

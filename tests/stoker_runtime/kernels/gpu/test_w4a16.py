@@ -14,6 +14,7 @@ from stoker_runtime.kernels.gpu.w4a16 import (
     restore,
     restore_reference,
 )
+from support.gpu import DTYPES, EXACT, assert_near
 
 SHAPES = [(1, 16, 32), (3, 144, 576), (17, 48, 160), (65, 32, 96)]
 """Tokens, outputs, inputs."""
@@ -45,7 +46,7 @@ def test_words_stand_for_the_weight(bits: int, group: int) -> None:
     assert torch.equal(restore_reference(words), expected.flatten(1))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("bits", "group"), WIDTHS)
 def test_a_weight_is_restored(bits: int, group: int, dtype: torch.dtype) -> None:
     torch.manual_seed(group)
@@ -62,10 +63,9 @@ def test_products_equal_torchs(shape: tuple[int, int, int], bits: int) -> None:
     num_tokens, outputs, inputs = shape
     torch.manual_seed(num_tokens)
     words = make_words(outputs, inputs, bits, 32 if inputs % 64 else 64)
-    x, bias = torch.randn(num_tokens, inputs), torch.randn(outputs)
+    x, bias = torch.randn(num_tokens, inputs, dtype=EXACT), torch.randn(outputs, dtype=EXACT)
     one = bias if num_tokens > 1 else None
-    expected = multiply_reference(x, words, one)
-    torch.testing.assert_close(multiply(x, words, one), expected, atol=2e-4, rtol=1e-4)
+    assert_near(multiply(x, words, one), multiply_reference(x, words, one))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -74,15 +74,14 @@ def test_products_in_16_bits_are_rounded_once(bits: int, group: int, dtype: torc
     torch.manual_seed(bits)
     words, x = make_words(64, 256, bits, group), torch.randn(5, 256).to(dtype)
     expected = multiply_reference(x.float(), words, None)
-    made = multiply(x, words, None).float()
-    assert (made - expected).norm() < 5e-3 * expected.norm()
+    assert_near(multiply(x, words, None), expected, 5e-3)
 
 
 def test_many_rows_are_multiplied_by_the_restored_weight() -> None:
     torch.manual_seed(0)
-    words, x, bias = make_words(32, 128, 4, 128), torch.randn(130, 128), torch.randn(32)
-    expected = multiply_reference(x, words, bias)
-    torch.testing.assert_close(multiply(x, words, bias), expected, atol=2e-5, rtol=1e-4)
+    words, bias = make_words(32, 128, 4, 128), torch.randn(32, dtype=EXACT)
+    x = torch.randn(130, 128, dtype=EXACT)
+    assert_near(multiply(x, words, bias), multiply_reference(x, words, bias))
 
 
 @pytest.mark.parametrize("outputs", [20, 24], ids=str)
