@@ -36,6 +36,9 @@ def show_deployment(console: Console, deployment: Mapping[str, Any], now: float)
     if status.cold_starts:
         wakes = ((w.path, w.count, f"{w.median:.2f}", f"{w.p90:.2f}") for w in status.cold_starts)
         console.print(_rows("wakes", ("path", "wakes", "half within s", "90 % within s"), wakes))
+    if speed := status.speed:
+        figures = speed.model_dump(by_alias=True)
+        console.print(_rows("speed of a replica, as measured", (), figures.items()))
     if cold := status.last_cold_start:
         phases = cold.phases.model_dump(by_alias=True, exclude_none=True)
         console.print(draw_timeline(phases, cold.path, cold.total))

@@ -162,3 +162,12 @@ def test_a_pool_tells_its_decision_and_its_pods() -> None:
 )
 def test_ages_are_said_as_people_say_them(seconds: float, words: str) -> None:
     assert describe_age(seconds) == words
+
+
+def test_tells_how_fast_a_replica_was_measured_to_be() -> None:
+    speed = {"prefillTokensPerSecond": 410.0, "stepSeconds": 0.12, "reports": 3}
+    known = AWAKE | {"status": AWAKE["status"] | {"speed": speed}}
+    text = account(show_deployment, known)
+    assert "speed of a replica, as measured" in text
+    assert "410.0" in text
+    assert "speed of a replica" not in account(show_deployment, AWAKE)

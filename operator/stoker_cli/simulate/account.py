@@ -21,29 +21,13 @@ from stoker_operator.decide.replica import ReplicaModel
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
-    """How fast one replica of the simulation is."""
-
-    prefill_tokens_s: float
-    step_ms: float
-    goal_s: float
-
-    @property
-    def model(self) -> ReplicaModel:
-        """The figures in the operator's words."""
-        step_s = self.step_ms / 1000
-        return ReplicaModel(
-            self.prefill_tokens_s, step_s, step_s / 32, 512, self.goal_s, 6.25 * step_s
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Wish:
     """What is to be told."""
 
-    speed: Speed
+    model: ReplicaModel
+    """How fast a replica of the simulation is."""
     calibrated: bool
-    """Whether the operator knows the speed."""
+    """Whether the operator knows that."""
     compare: bool
     """Also other settings."""
     html: Path | None
@@ -52,14 +36,12 @@ class Wish:
 
 def tell(wish: Wish, subject: Subject, gpus: int) -> None:
     """Run the subject and print the account."""
-    policy, speed = subject.policy, wish.speed
-    if wish.calibrated:
-        policy = replace(policy, model=speed.model)
+    policy = replace(subject.policy, model=wish.model if wish.calibrated else None)
     console = Console()
-    outcome = Simulation(policy, speed.model, subject.requests).run()
+    outcome = Simulation(policy, wish.model, subject.requests).run()
     _show_timeline(console, outcome)
     console.print(f"as given: {describe_policy(policy)}", highlight=False, soft_wrap=True)
-    table = Board(speed, subject.requests, gpus, outcome)
+    table = Board(wish.model, subject.requests, gpus, outcome)
     others = vary(policy) if wish.compare else {}
     console.print(table.draw(policy, others))
     if wish.html is not None:
@@ -109,7 +91,7 @@ def vary(policy: Policy) -> dict[str, Policy]:
 class Board:
     """The table: one row per setting, compared with what was given."""
 
-    speed: Speed
+    model: ReplicaModel
     requests: list[Row]
     gpus: int
     given: Outcome
@@ -118,12 +100,12 @@ class Board:
         """The given settings first."""
         unit = "GPU-s" if self.gpus else "replica-s"
         table = Table(box=None, title=f"{len(self.requests)} requests", title_justify="left")
-        heads = ("setting", f"≤ {self.speed.goal_s:g} s %", "p50 s", "p95 s", "p99 s", "lost")
+        heads = ("setting", f"≤ {self.model.wait_goal_s:g} s %", "p50 s", "p95 s", "p99 s", "lost")
         for column in (*heads, unit, "± %", "starting", "busy", "idle", "cold starts"):
             table.add_column(column, justify="left" if column == "setting" else "right")
         table.add_row("as given", *self._cells(self.given))
         for name, other in others.items():
-            outcome = Simulation(other, self.speed.model, self.requests).run()
+            outcome = Simulation(other, self.model, self.requests).run()
             table.add_row(name, *self._cells(outcome))
         return table
 
@@ -131,7 +113,7 @@ class Board:
         waits = [f"{outcome.quantile_s(share):.2f}" for share in (0.5, 0.95, 0.99)]
         spent, factor = outcome.spent, max(1, self.gpus)
         parts = (spent.starting, spent.busy, spent.idle)
-        met = f"{100 * outcome.attainment(self.speed.goal_s):.2f}"
+        met = f"{100 * outcome.attainment(self.model.wait_goal_s):.2f}"
         return [
             *(met, *waits, str(outcome.lost)),
             f"{spent.total * factor:.0f}",

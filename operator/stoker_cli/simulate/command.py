@@ -30,8 +30,14 @@ def simulate(
     cold_start: Annotated[float | None, typer.Option(help="Seconds a wake takes.")] = None,
     gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of one replica.")] = None,
     goal: Annotated[float, typer.Option(help="Seconds to the first token.")] = 2.0,
-    prefill: Annotated[float, typer.Option(help="Prompt tokens a second.")] = 16000.0,
-    step: Annotated[float, typer.Option(help="Milliseconds of a decode step.")] = 8.0,
+    prefill: Annotated[
+        float | None,
+        typer.Option(help="Prompt tokens a second; default: as its replicas measured, else 16000."),
+    ] = None,
+    step: Annotated[
+        float | None,
+        typer.Option(help="Milliseconds of a decode step; default: as measured, else 8."),
+    ] = None,
     calibrated: Annotated[
         bool | None, typer.Option(help="Whether the operator knows the speed.")
     ] = None,
@@ -41,7 +47,8 @@ def simulate(
     operator_namespace: Annotated[str, typer.Option(help="Where the operator runs.")] = "stoker",
 ) -> None:
     """Replay a trace, or a deployment's last day, under the operator's scaling rules."""
-    from stoker_cli.simulate.account import Speed, Wish, tell
+    from stoker_cli.simulate.account import Wish, tell
+    from stoker_cli.simulate.subject import state_replica
 
     if Path(name).exists() or name.endswith(FILES):
         subject = _from_file(Path(name))
@@ -57,8 +64,8 @@ def simulate(
     }
     subject = subject.changed({key: value for key, value in given.items() if value is not None})
     knows = subject.calibrated if calibrated is None else calibrated
-    wish = Wish(Speed(prefill, step, goal), knows, compare, html)
-    tell(wish, subject, subject.gpus if gpus is None else gpus)
+    model = state_replica(subject.policy.model, prefill, step, goal)
+    tell(Wish(model, knows, compare, html), subject, subject.gpus if gpus is None else gpus)
 
 
 def _from_file(path: Path) -> Subject:

@@ -15,9 +15,14 @@ from stoker_cli.bench.trace import Row
 from stoker_cli.simulate.recorded import expand_minutes
 from stoker_operator.decide.coldstart import estimate_cold_start_s, recall_cold_starts
 from stoker_operator.decide.observed import Policy, derive_policy
+from stoker_operator.decide.replica import ReplicaModel
+from stoker_operator.decide.speed import derive_model, recall_speed
 
 TRACE_COLD_START_S = 25.0
 """Of a trace, which does not tell what a wake takes."""
+
+TRACE_REPLICA = ReplicaModel(16000, 0.008, 0.008 / 32, 512)
+"""Of a trace, which does not tell on what it was served: about an 8B model on one large GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,20 @@ def read_subject(manifest: Mapping[str, Any], told: Mapping[str, Any]) -> Subjec
     history = recall_cold_starts(status.cold_starts or (), status.last_cold_start)
     path = status.last_cold_start.path if status.last_cold_start else "fresh"
     wake_s = estimate_cold_start_s(history, deployment.spec.model.source, path)
-    policy = replace(derive_policy(deployment.spec), cold_start_s=wake_s)
+    model = derive_model(recall_speed(status.speed))
+    policy = replace(derive_policy(deployment.spec), cold_start_s=wake_s, model=model)
     gpus = deployment.spec.resources.gpus
-    return Subject(deployment.key, requests, policy, gpus, calibrated=False)
+    return Subject(deployment.key, requests, policy, gpus, calibrated=model is not None)
+
+
+def state_replica(
+    measured: ReplicaModel | None, prefill: float | None, step_ms: float | None, goal_s: float
+) -> ReplicaModel:
+    """The replica of a simulation: as stated, else as measured, else `TRACE_REPLICA`."""
+    model = replace(measured or TRACE_REPLICA, wait_goal_s=goal_s)
+    if prefill is not None:
+        model = replace(model, prefill_tokens_s=prefill)
+    if step_ms is None:
+        return model
+    step_s = step_ms / 1000
+    return replace(model, step_s=step_s, step_per_seq_s=step_s / 32, token_goal_s=6.25 * step_s)

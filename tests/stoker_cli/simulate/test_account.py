@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from stoker_cli.bench.trace import Row
-from stoker_cli.simulate.account import Board, Speed, describe_policy, vary
+from stoker_cli.simulate.account import Board, describe_policy, vary
 from stoker_cli.simulate.run import Simulation
 from stoker_operator.decide.observed import Policy
+from stoker_operator.decide.replica import ReplicaModel
 
-SPEED = Speed(prefill_tokens_s=1000, step_ms=8, goal_s=1)
+MODEL = ReplicaModel(1000, 0.008, 0.00025, 512, wait_goal_s=1)
 
 
 @pytest.mark.parametrize("low", [0, 3])
@@ -36,15 +37,15 @@ def test_settings_are_told_in_the_words_of_the_spec() -> None:
 
 
 def test_the_speed_is_put_in_the_operators_words() -> None:
-    model = SPEED.model
+    model = MODEL
     assert (model.step_s, model.step_per_seq_s, model.wait_goal_s) == (0.008, 0.00025, 1)
 
 
 def test_costs_are_in_gpu_seconds_and_compared_with_what_was_given() -> None:
     requests = [Row(0.0, 100, 10), Row(1000.0, 100, 10)]
     policy = Policy(cold_start_s=10, idle_timeout_s=60)
-    given = Simulation(policy, SPEED.model, requests).run()
-    table = Board(SPEED, requests, 4, given).draw(policy, {"none": policy, **vary(policy)})
+    given = Simulation(policy, MODEL, requests).run()
+    table = Board(MODEL, requests, 4, given).draw(policy, {"none": policy, **vary(policy)})
     columns = {str(column.header): list(column.cells) for column in table.columns}
     assert columns["GPU-s"][0] == f"{4 * given.spent.total:.0f}"
     assert columns["± %"][:2] == ["", ""]

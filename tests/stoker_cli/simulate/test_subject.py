@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stoker_cli.simulate.subject import Subject, read_subject
+from stoker_cli.simulate.subject import TRACE_REPLICA, Subject, read_subject, state_replica
 from support.operator_world import make_deployment
 
 TOLD = {
@@ -49,3 +49,15 @@ def test_a_deployment_that_nobody_asked_is_told_so() -> None:
 def test_other_settings_keep_the_bounds_in_order() -> None:
     changed = read().changed({"min_replicas": 20})
     assert (changed.policy.min_replicas, changed.policy.max_replicas) == (20, 20)
+
+
+def test_a_deployment_is_replayed_on_replicas_as_fast_as_its_own() -> None:
+    speed = {"template": "abc", "reports": 2, "prefillTokensPerSecond": 400, "stepSeconds": 0.1}
+    speed |= {"secondsPerSequence": 0.02, "chunkTokens": 256}
+    subject = read({"speed": speed})
+    assert subject.calibrated
+    model = state_replica(subject.policy.model, None, None, 3.0)
+    assert (model.prefill_tokens_s, model.step_s, model.wait_goal_s) == (400, 0.1, 3.0)
+    stated = state_replica(subject.policy.model, 800, 50, 2.0)
+    assert (stated.prefill_tokens_s, stated.step_s, stated.chunk_tokens) == (800, 0.05, 256)
+    assert state_replica(None, None, None, 2.0) == TRACE_REPLICA

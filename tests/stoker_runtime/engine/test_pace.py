@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -123,6 +125,23 @@ def test_tokens_too_few_to_be_seen_are_not_free() -> None:
     assert speed is not None
     assert speed.step_s == pytest.approx(0.01, rel=0.05)
     assert 10 * speed.token_s >= 0.1 * speed.step_s * 0.99
+
+
+def test_a_real_engine_is_predicted_step_by_step() -> None:
+    """570 steps of an engine on a CPU that others use too, so that it becomes half as fast midway:
+    prompts of 20 to 200 tokens, answers of 8 to 30, requests by chance. Each step is predicted by
+    those before it."""
+    steps = json.loads((Path(__file__).parents[2] / "support/recorded_steps.json").read_text())
+    pace, predicted, measured = Pace(), [0.0, 0.0], [0.0, 0.0]
+    for tokens, rows, seconds in steps:
+        if speed := pace.speed(512):
+            has_prompt = tokens > rows
+            predicted[has_prompt] += predict(speed, tokens, rows)
+            measured[has_prompt] += seconds
+        pace.note(tokens, rows, seconds)
+    assert sum(measured) > 20
+    assert sum(predicted) == pytest.approx(sum(measured), rel=0.25)
+    assert predicted == pytest.approx(measured, rel=0.4)
 
 
 @settings(max_examples=30, deadline=None)
