@@ -86,6 +86,7 @@ IMPORTS_ALLOWED = {
         "runtime/stoker_runtime/model/",
         "runtime/stoker_runtime/quant/",
         "runtime/stoker_runtime/kernels/",
+        "runtime/stoker_runtime/parallel/",
         "models/",
         "bench/",
     ),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import stat
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,10 @@ class Stored:
     offset: int
     """From the start of the file."""
     num_bytes: int
+    run_bytes: int = 0
+    """Bytes that lie together, of a share of each row; 0: all do."""
+    stride_bytes: int = 0
+    """From one of these runs to the next."""
 
     @property
     def torch_dtype(self) -> Dtype:
@@ -56,6 +60,32 @@ class Stored:
     def item_bytes(self) -> int:
         """Of one element."""
         return _ITEM_BYTES[self.dtype]
+
+    def cut(self, axis: int, start: int, length: int) -> Stored:
+        """Only so many of its rows (axis 0) or columns; nothing was cut of it before."""
+        row_bytes = self.num_bytes // self.shape[0]
+        if axis == 0:
+            offset, num_bytes = self.offset + start * row_bytes, length * row_bytes
+            shape = (length, *self.shape[1:])
+            return replace(self, shape=shape, offset=offset, num_bytes=num_bytes)
+        run_bytes = length * self.item_bytes
+        return replace(
+            self,
+            shape=(self.shape[0], length),
+            offset=self.offset + start * self.item_bytes,
+            num_bytes=self.shape[0] * run_bytes,
+            run_bytes=run_bytes,
+            stride_bytes=row_bytes,
+        )
+
+    def runs(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
+        """Where in the file its bytes `begin` to `end` are: offset and length of each run."""
+        run_bytes = self.run_bytes or self.num_bytes
+        while begin < end:
+            index, inside = divmod(begin, run_bytes)
+            length = min(run_bytes - inside, end - begin)
+            yield self.offset + index * self.stride_bytes + inside, length
+            begin += length
 
 
 def read_headers(folder: Path) -> dict[str, Stored]:

@@ -35,7 +35,8 @@ class DecoderLayer:
     attn_out_norm: RmsNorm | None
     """Of what attention adds."""
     mlp_norm: RmsNorm
-    mlp: Mlp | Experts
+    mlp: Linear
+    """An `Mlp` or `Experts`, or the sum of several ranks' (`spread`)."""
     mlp_out_norm: RmsNorm | None
     """Of what the MLP adds."""
     next_norm: RmsNorm

@@ -57,12 +57,12 @@ class Fused:
 def plan_layout(spec: ModelSpec) -> tuple[Fused, ...]:
     """All tensors of the decoder in the order of their use."""
     hidden = spec.hidden_size
-    tensors = [_single("embed", "model.embed_tokens.weight", (spec.vocab_size, hidden))]
+    tensors = [_single("embed", "model.embed_tokens.weight", (len(spec.tokens), hidden))]
     for index in range(spec.num_layers):
         tensors += _plan_layer(spec, index)
     tensors.append(_single("norm", "model.norm.weight", (hidden,)))
     if not spec.tied_embeddings:
-        tensors.append(_single("head", "lm_head.weight", (spec.vocab_size, hidden)))
+        tensors.append(_single("head", "lm_head.weight", (len(spec.tokens), hidden)))
     return tuple(tensors)
 
 
@@ -95,10 +95,11 @@ def _plan_attention(spec: ModelSpec, source: str, target: str) -> list[Fused]:
     else:
         qkv = {f"{source}q_proj": q, f"{source}k_proj": kv, f"{source}v_proj": kv}
     norms = ("q_norm", "k_norm") if spec.family.has_head_norms else ()
+    bias = spec.output_bias and spec.share.leads
     return [
         *_linear(f"{target}qkv", qkv, hidden, spec.attention_bias),
         *(_single(f"{target}{n}", f"{source}{n}.weight", (spec.head_dim,)) for n in norms),
-        *_linear(f"{target}out", {f"{source}o_proj": hidden}, q, spec.output_bias),
+        *_linear(f"{target}out", {f"{source}o_proj": hidden}, q, bias),
     ]
 
 
@@ -119,7 +120,7 @@ def _gated(spec: ModelSpec, source: str, target: str, inter: int) -> list[Fused]
     gate_up = {f"{source}{gate}": inter, f"{source}{up}": inter}
     return [
         *_linear(f"{target}gate_up", gate_up, hidden, bias),
-        *_linear(f"{target}down", {f"{source}{down}": hidden}, inter, bias),
+        *_linear(f"{target}down", {f"{source}{down}": hidden}, inter, bias and spec.share.leads),
     ]
 
 

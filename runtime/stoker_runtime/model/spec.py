@@ -17,6 +17,7 @@ from stoker_runtime.model.experts import ExpertsSpec, is_sparse, parse_experts
 from stoker_runtime.model.families import FAMILIES, Family, has_rope
 from stoker_runtime.model.fields import Fields
 from stoker_runtime.model.rope import GLOBAL, LOCAL, RopeSpec, parse_local_ropes, parse_one_rope
+from stoker_runtime.parallel.share import WHOLE, Share
 from stoker_runtime.quant.spec import QuantSpec, parse_quantization
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -69,6 +70,13 @@ class ModelSpec:
     """Of the sparse layers."""
     quantization: QuantSpec | None = None
     """How the checkpoint's products are quantised."""
+    share: Share = WHOLE
+    """Which part of the model this is: heads and widths are those of the part (`narrow`)."""
+
+    @property
+    def tokens(self) -> range:
+        """Whose rows of embedding and head are its own."""
+        return self.share.cut(self.vocab_size)
 
     @property
     def num_layers(self) -> int:

@@ -1,0 +1,1 @@
+"""One model over several processes: what each of them holds, and how their results meet."""
