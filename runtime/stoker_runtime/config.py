@@ -17,6 +17,7 @@ _CHOICES = {
     "quantization": ("auto", "none", "int8", "int4", "fp8"),
     "kv_cache_dtype": ("auto", "int8", "fp8"),
     "device": ("auto", "cpu", "cuda"),
+    "overlap": ("auto", "on", "off"),
     "log_format": ("text", "json"),
 }
 _POSITIVE = ("max_num_seqs", "block_size", "max_batched_tokens", "max_silence_s", "max_step_s")
@@ -62,6 +63,9 @@ class Config:
     prefix_cache_tokens: int = 0
     """Tokens that are remembered for nobody in particular; 0: as many as the KV cache holds. On
     CPUs, where memory is taken when it is first written to, fewer of them keep a process small."""
+    overlap: str = "auto"
+    """on prepares the next step while one is computed, off does not; auto does where a GPU's kernels
+    compute: on CPUs both take the same cores."""
     max_waiting: int = 2048
     """Sequences that may wait besides those that run; more are refused."""
     max_waiting_tokens: int = 1 << 20

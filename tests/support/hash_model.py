@@ -44,42 +44,70 @@ def make_sequence(
 
 @dataclass
 class HashModel:
-    """Runs steps against a cache of (position, token) pairs."""
+    """Runs steps against a cache of (position, token) pairs.
+
+    With `overlaps`, a step is scheduled before the tokens of the one before it are known, and taken
+    from that one when it runs.
+    """
 
     scheduler: Scheduler
+    overlaps: bool = False
     cache: dict[int, tuple[int, int]] = field(default_factory=dict)
     done: dict[str, Sequence] = field(default_factory=dict)
     num_steps: int = 0
+    num_ahead: int = 0
+    """Steps that were scheduled before the one before them had ended."""
+    under_way: Step | None = None
+    drawn: list[int] = field(default_factory=list)
+    """By the last step."""
 
     def run(self, step: Step) -> dict[str, int]:
         """Write and read the cache; the next token of every sequence that is far enough."""
-        made = {}
+        made, drawn = {}, []
         size = self.scheduler.pool.block_size
         for chunk in step.chunks:
             window = self.scheduler.pool.window or chunk.end
             seen = range(max(0, chunk.start - window + 1), chunk.end)
             slots = {i: chunk.block_ids[i // size] * size + i % size for i in seen}
-            for position, token in enumerate(chunk.token_ids, start=chunk.start):
-                block = slots[position] // size
-                assert self.scheduler.pool._num_holders[block] == 1, "somebody else reads that"
+            for position, given in enumerate(chunk.token_ids, start=chunk.start):
+                token = self.drawn[-1 - given] if given < 0 else given
                 self.cache[slots[position]] = (position, token)
             context = [self.cache[slot] for slot in slots.values()]
             assert [position for position, _ in context] == list(seen)
             if chunk.samples:
                 made[chunk.seq_id] = next_token([token for _, token in context[-window:]])
+                drawn.append(made[chunk.seq_id])
+        self.drawn = drawn
         return made
 
     def advance(self) -> Step | None:
         """One step, with everything checked."""
-        step = self.scheduler.schedule()
+        step = self.under_way or self._begin()
         if step is not None:
-            assert 0 < step.num_tokens <= self.scheduler.limits.max_batched_tokens
-            for seq in self.scheduler.commit(step, self.run(step)):
+            made = self.run(step)
+            self.under_way = self._begin(ahead=True) if self.overlaps else None
+            for seq in self.scheduler.commit(step, made):
                 if seq.status is Status.FINISHED:
                     self.done[seq.id] = seq
             self.num_steps += 1
         self.scheduler.check_integrity()
         return step
+
+    def _begin(self, *, ahead: bool = False) -> Step | None:
+        step = self.scheduler.schedule(ahead=ahead)
+        if step is not None:
+            assert 0 < step.num_tokens <= self.scheduler.limits.max_batched_tokens
+            assert not (ahead and step.preempted), "blocks were taken from a step under way"
+            self.num_ahead += ahead
+            self._check_writes(step)
+            self.scheduler.advance(step)
+        return step
+
+    def _check_writes(self, step: Step) -> None:
+        size, holders = self.scheduler.pool.block_size, self.scheduler.pool._num_holders
+        for chunk in step.chunks:
+            written = {chunk.block_ids[i // size] for i in range(chunk.start, chunk.end)}
+            assert {holders[block] for block in written} == {1}, "somebody else reads that"
 
     def finish(self) -> dict[str, list[int]]:
         """Step until nothing is left; all answers."""

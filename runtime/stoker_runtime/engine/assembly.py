@@ -129,7 +129,15 @@ def build_engine(recipe: Recipe, model: Decoder) -> tuple[Engine, Loaded]:
         kv_bytes_per_token=recipe.spec.kv_bytes_per_token(recipe.cache_dtype),
         memory_bytes=available,
     )
-    return Engine(runner, scheduler, config.seed), loaded
+    overlaps = _overlaps(recipe, model)
+    return Engine(runner, scheduler, config.seed, overlaps=overlaps), loaded
+
+
+def _overlaps(recipe: Recipe, model: Decoder) -> bool:
+    """By itself only where kernels draw: torch's way looks at scores, and so waits for them."""
+    if recipe.config.overlap == "auto":
+        return recipe.device == "cuda" and model.ops.takes_pages
+    return recipe.config.overlap == "on"
 
 
 def model_bytes(model: Decoder) -> int:

@@ -9,45 +9,42 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Iterable
-from collections.abc import Sequence as Rows
-from dataclasses import dataclass, field
+from dataclasses import replace
 from time import monotonic
 
-import torch
-
 from stoker_runtime.engine.account import Account
-from stoker_runtime.engine.logprobs import PromptScores
-from stoker_runtime.engine.runner import Runner, spans
-from stoker_runtime.engine.sampler import Drawn, Sampler
+from stoker_runtime.engine.pipeline import Flight, Landing, Pipeline
+from stoker_runtime.engine.runner import Runner
+from stoker_runtime.engine.sampler import Drawn
 from stoker_runtime.errors import EngineCrashed, RequestInvalid
 from stoker_runtime.schedule.params import SamplingParams
 from stoker_runtime.schedule.scheduler import Counts, Scheduler
 from stoker_runtime.schedule.sequence import Sequence
-from stoker_runtime.schedule.step import Chunk
-from stoker_runtime.wire import NOT_FINITE, ErrorCode, Generate, Output, Stats, TokenLogprob
+from stoker_runtime.schedule.step import Step
+from stoker_runtime.wire import ErrorCode, Generate, Output, Stats, TokenLogprob
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Draws:
-    """What a step made: tokens by sequence, and errors of those that could not be computed."""
-
-    tokens: dict[str, Drawn] = field(default_factory=dict)
-    errors: dict[str, str] = field(default_factory=dict)
-
-
 class Engine:
-    """Sequences in, tokens out, one step at a time."""
+    """Sequences in, tokens out, one step at a time.
 
-    def __init__(self, runner: Runner, scheduler: Scheduler, seed: int) -> None:
+    With `overlaps`, a step is scheduled and launched while the one before it is computed. It takes
+    for granted that nobody ends but by length: the token of one who did is computed for nobody.
+    What it can't take for granted waits: a step that would take blocks away from somebody.
+    """
+
+    def __init__(
+        self, runner: Runner, scheduler: Scheduler, seed: int, *, overlaps: bool = False
+    ) -> None:
         self._runner = runner
         self._scheduler = scheduler
         self._spec = runner.model.spec
         self._seeds = random.Random(seed)
         self._end_ids = frozenset(self._spec.eos_token_ids)
-        self._sampler = Sampler(by_kernel=runner.model.ops.takes_pages)
-        self._prompt_scores = PromptScores(runner)
+        self._pipeline = Pipeline(runner, threaded=overlaps and runner.device.type == "cpu")
+        self._overlaps = overlaps
+        self._flight: Flight | None = None
         self._account = Account()
 
     @property
@@ -58,7 +55,7 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """A call of `step` would compute something."""
-        return self._scheduler.has_work
+        return self._scheduler.has_work or self._flight is not None
 
     @property
     def can_prepare(self) -> bool:
@@ -102,22 +99,18 @@ class Engine:
         return [Output(seq.id, [], finish_reason="abort") for seq in ended]
 
     def step(self) -> list[Output]:
-        """Compute one step; what came out of it."""
-        step = self._scheduler.schedule()
-        if step is None:
+        """Compute one step, and begin the next one if that is to overlap; what came out of it."""
+        flight = self._flight or self._launch()
+        if flight is None:
             if self.can_prepare:
                 self._runner.prepare()
             return []
-        for seq_id in step.preempted:
-            log.info("preempted %s: the KV cache is full", seq_id)
-        self._account.note_step(step, monotonic())
-        draws = self._run(step.chunks)
-        now = monotonic()
-        self._account.note_computed(now)
-        failed = [self._fail(seq_id, error) for seq_id, error in draws.errors.items()]
-        tokens = {seq_id: drawn.token_id for seq_id, drawn in draws.tokens.items()}
-        advanced = self._scheduler.commit(step, tokens)
-        return failed + [self._publish(seq, draws.tokens[seq.id], now) for seq in advanced]
+        self._flight = self._launch(flight) if self._overlaps else None
+        outputs = self._land(flight)
+        if self._flight is not None and self._flight.step.is_void:
+            void, self._flight = self._flight, None
+            self._land(void)
+        return outputs
 
     def warm_up(self) -> None:
         """Make one token for nobody, so that `Loaded` is said of a model that works."""
@@ -146,58 +139,73 @@ class Engine:
         if self._scheduler.find(request.id):
             raise RequestInvalid(f"{request.id} is running already")
 
-    def _run(self, chunks: Rows[Chunk]) -> _Draws:
-        """Compute all chunks together, or each alone if that fails, to find the one to blame."""
-        try:
-            return self._run_together(chunks)
-        except Exception as error:  # whatever it is, it must not end the other sequences
-            log.exception("a step of %d sequences failed", len(chunks))
-            if len(chunks) == 1:
-                return _Draws(errors={chunks[0].seq_id: f"{type(error).__name__}: {error}"})
-        draws = _Draws()
-        for chunk in chunks:
-            alone = self._run((chunk,))
-            draws.tokens |= alone.tokens
-            draws.errors |= alone.errors
-        return draws
+    def _launch(self, before: Flight | None = None) -> Flight | None:
+        step = self._scheduler.schedule(ahead=before is not None)
+        if step is None:
+            return None
+        for seq_id in step.preempted:
+            log.info("preempted %s: the KV cache is full", seq_id)
+        self._account.note_step(step, monotonic())
+        flight = self._pipeline.launch(step, before)
+        self._scheduler.advance(step)
+        return flight
 
-    def _run_together(self, chunks: Rows[Chunk]) -> _Draws:
-        hidden = self._runner.compute(chunks)
-        self._prompt_scores.add(chunks, hidden, self._scheduler.find)
-        ends = zip(chunks, spans(chunks), strict=True)
-        rows = {chunk.seq_id: end - 1 for chunk, (_, end) in ends if chunk.samples}
-        if not rows:
-            return _Draws()
-        ids = list(rows)
-        logits = self._runner.score(hidden[torch.tensor(list(rows.values()), device=hidden.device)])
-        seqs = [seq for id in ids if (seq := self._scheduler.find(id))]
-        draws = _Draws()
-        for id, drawn in zip(ids, self._sampler.draw(logits, seqs), strict=True):
-            if drawn is None:
-                draws.errors[id] = NOT_FINITE
+    def _land(self, flight: Flight) -> list[Output]:
+        try:
+            landing = self._pipeline.land(flight)
+        except Exception:  # whatever it is, it must not end the other sequences
+            log.exception("a step of %d sequences failed", len(flight.step.chunks))
+            landing = self._compute_alone(flight.step)
+        now = monotonic()
+        self._account.note_computed(now)
+        failed = [self._fail(seq.id, error) for seq, error in landing.errors.items()]
+        tokens = {seq.id: drawn.token_id for seq, drawn in landing.drawn.items()}
+        advanced = self._scheduler.commit(flight.step, tokens)
+        return failed + [self._publish(seq, landing.drawn[seq], now) for seq in advanced]
+
+    def _compute_alone(self, step: Step) -> Landing:
+        """Each sequence of a failed step for itself, to find the one to blame.
+
+        A step behind it has read what this one did not make: it is forgotten.
+        """
+        self._scheduler.retract()
+        self._runner.forget()
+        if self._flight is not None:
+            self._account.note_computed(monotonic())
+            self._flight = None
+        landing = Landing()
+        for chunk, seq in zip(step.chunks, step.seqs, strict=True):
+            if seq.has_ended:
+                continue
+            chunk = replace(chunk, token_ids=seq.slice_tokens(chunk.start, chunk.end))
+            try:
+                alone = self._pipeline.land(self._pipeline.launch(Step((chunk,), (seq,))))
+            except Exception as error:
+                log.exception("%s can not be computed", seq.id)
+                landing.errors[seq] = f"{type(error).__name__}: {error}"
             else:
-                draws.tokens[id] = drawn
-        return draws
+                landing.drawn.update(alone.drawn)
+                landing.errors.update(alone.errors)
+        return landing
 
     def _refuse(self, seq_id: str, code: ErrorCode, error: str) -> Output:
         self._account.note_refusal()
         return Output(seq_id, [], finish_reason="error", error=error, error_code=code)
 
     def _fail(self, seq_id: str, error: str) -> Output:
-        self._runner.clear(self._scheduler.fail(seq_id))
+        self._pipeline.clear(self._scheduler.fail(seq_id))
         self._close(seq_id, "error")
         return Output(seq_id, [], finish_reason="error", error=error, error_code="internal")
 
     def _close(self, seq_id: str, reason: str) -> None:
         """Nothing is kept of a sequence that has ended."""
         self._account.note_end(seq_id, reason)
-        self._sampler.forget(seq_id)
-        self._prompt_scores.take(seq_id)
+        self._pipeline.forget(seq_id)
 
     def _publish(self, seq: Sequence, drawn: Drawn, now: float) -> Output:
         queued_s, prefill_s = self._account.note_token(seq, now)
         is_first = len(seq.output_ids) == 1
-        prompt_logprobs = self._prompt_scores.take(seq.id) if is_first else []
+        prompt_logprobs = self._pipeline.prompt_scores.take(seq.id) if is_first else []
         if seq.finish_reason is not None:
             self._close(seq.id, seq.finish_reason)
         asked = drawn.logprob is not None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from stoker_runtime.engine.transfer import send_tensor
 from stoker_runtime.kernels.gpu.attention import MAX_GROUP, PagedPlan, Tiles, tokens_per_tile
 from stoker_runtime.kernels.gpu.norm import MAX_HIDDEN
 from stoker_runtime.kernels.gpu.turn import MAX_HEAD_DIM
@@ -34,6 +35,13 @@ class Batch:
     sent: torch.Tensor
     """All that was sent, in one piece; of decodes alone the first 7 numbers of each are the whole
     step: token, position, slot and a tile of 4."""
+    places: torch.Tensor  # [num_new] int32: where in the tables something is new
+    block_ids: torch.Tensor  # [num_new] int32: and what
+
+    def write_tables(self) -> None:
+        """Before it is computed, and not while another step reads the tables."""
+        if len(self.places):
+            self.plan.decodes.tables[self.places.long()] = self.block_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +72,7 @@ class _Lists:
     decodes: array[int] = field(default_factory=lambda: array("i"))
     prompts: array[int] = field(default_factory=lambda: array("i"))
     places: array[int] = field(default_factory=lambda: array("i"))
-    """Where in the tables something is new."""
     block_ids: array[int] = field(default_factory=lambda: array("i"))
-    """And what."""
 
     @property
     def all(self) -> list[array[int]]:
@@ -75,11 +81,10 @@ class _Lists:
 
     def send(self, device: torch.device) -> torch.Tensor:
         """All of them on the device, by one copy that nobody waits for."""
-        joined = array("i", [number for one in self.all for number in one])
-        host = torch.frombuffer(joined, dtype=torch.int32)
-        if device.type == "cuda":
-            host = host.pin_memory().to(device, non_blocking=True)
-        return host
+        joined = array("i")
+        for one in self.all:
+            joined.extend(one)
+        return send_tensor(torch.frombuffer(joined, dtype=torch.int32), device)
 
 
 def fits_kernels(spec: ModelSpec, block_size: int) -> bool:
@@ -121,22 +126,23 @@ class Pages:
             lists.token_ids.append(0)
             lists.positions.append(0)
             lists.slots.append(_NO_SLOT)
-        sent = lists.send(self._tables.device)
         sizes = [len(one) for one in lists.all]
-        *_, places, block_ids = sent.split_with_sizes(sizes)
-        if len(places):
-            self._tables[places.long()] = block_ids
-        return self._view(sent, sizes)
+        return self._view(lists.send(self._tables.device), sizes)
 
     def view(self, sent: torch.Tensor, num_decodes: int) -> Batch:
         """What was sent for a step of decodes alone."""
         return self._view(sent, [num_decodes, num_decodes, num_decodes, 4 * num_decodes, 0, 0, 0])
 
+    def forget(self) -> None:
+        """What the tables hold is not certain: write them anew."""
+        for row in self._rows.values():
+            row.block_ids = ()
+
     def _view(self, sent: torch.Tensor, sizes: list[int]) -> Batch:
-        token_ids, positions, slots, decodes, prompts, *_ = sent.split_with_sizes(sizes)
+        token_ids, positions, slots, decodes, prompts, *new = sent.split_with_sizes(sizes)
         most_keys = self._width * self._block_size
         tiles = [Tiles(one.view(-1, 4), self._tables, most_keys) for one in (prompts, decodes)]
-        return Batch(token_ids, positions, PagedPlan(slots, *tiles), sent)
+        return Batch(token_ids, positions, PagedPlan(slots, *tiles), sent, *new)
 
     def _make_room(self, chunks: Sequence[Chunk]) -> None:
         """Rows for newcomers, if need be those of sequences that are not in the step."""

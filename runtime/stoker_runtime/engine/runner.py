@@ -10,13 +10,15 @@ import functools
 import logging
 import math
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from stoker_runtime.kernels.cache import LIMITS, KvCache
 from stoker_runtime.kernels.native import Library, Tiles, find_library
+from stoker_runtime.kernels.ops import AttentionPlan
 from stoker_runtime.kernels.program import Program
 from stoker_runtime.model.attention import DecodeGroup, PaddedPlan, PrefillSpan, TiledPlan
 from stoker_runtime.model.decoder import Decoder
@@ -34,6 +36,24 @@ _SMALLEST_BUCKET = 2
 """Decodes of up to 2² blocks share a group, longer ones are grouped by powers of two."""
 
 
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A step as tensors, which is computed later."""
+
+    token_ids: torch.Tensor  # [num_tokens], some negative: see `schedule/step`
+    forward: Callable[[], torch.Tensor]
+    """Runs the layers over what `token_ids` holds by then: [num_tokens, hidden]."""
+
+    def resolve(self, drawn: torch.Tensor) -> None:
+        """Put in what the step before drew, [num_drawn]; −3 becomes the third of them.
+
+        Who drew nothing (its scores were no numbers) goes on with token 0, for nobody.
+        """
+        ids = self.token_ids
+        known = drawn.clamp(min=0)[(-1 - ids).clamp(min=0).long()]
+        ids.copy_(torch.where(ids < 0, known, ids))
+
+
 class Runner:
     """A model, its cache, and the way from a step to logits."""
 
@@ -46,6 +66,7 @@ class Runner:
         max_num_seqs: int = 256,
     ) -> None:
         self.model = model
+        self.device = model.device
         self.block_size = block_size
         self.caches = _allocate_caches(model, num_blocks, block_size, cache_dtype)
         library = find_library()
@@ -63,18 +84,29 @@ class Runner:
     @torch.inference_mode()
     def compute(self, chunks: Sequence[Chunk]) -> torch.Tensor:  # [num_tokens, hidden]
         """Run the layers over the chunks' tokens; their hidden states, in the chunks' order."""
+        return self.lay_out(chunks).forward()
+
+    def lay_out(self, chunks: Sequence[Chunk]) -> Inputs:
+        """Everything about a step that can be done before the one before it has ended."""
         if self._pages is not None:
-            return self._compute_paged(chunks, self._pages)
+            return self._lay_out_paged(chunks, self._pages)
         token_ids = [id for chunk in chunks for id in chunk.token_ids]
         positions = [p for chunk in chunks for p in range(chunk.start, chunk.end)]
         ids, places = self._tensor(token_ids), self._tensor(positions)
         if self._library is None:
-            return self.model.hidden_states(ids, places, self.caches, self._plan(chunks))
-        plan = self._plan_tiles(chunks, self._library)
-        if self._program is None:
-            return self.model.hidden_states(ids, places, self.caches, plan)
-        x, angles = self.model.embed_tokens(ids), self.model.angles(places)
-        return self._program.run(x, angles, plan.slots, plan.tiles)
+            return self._inputs(ids, places, self._plan(chunks))
+        plan, program = self._plan_tiles(chunks, self._library), self._program
+        if program is None:
+            return self._inputs(ids, places, plan)
+
+        def forward() -> torch.Tensor:
+            x, angles = self.model.embed_tokens(ids), self.model.angles(places)
+            return program.run(x, angles, plan.slots, plan.tiles)
+
+        return Inputs(ids, forward)
+
+    def _inputs(self, ids: torch.Tensor, places: torch.Tensor, plan: AttentionPlan) -> Inputs:
+        return Inputs(ids, lambda: self.model.hidden_states(ids, places, self.caches, plan))
 
     @functools.cached_property
     def _program(self) -> Program | None:
@@ -110,17 +142,30 @@ class Runner:
 
         return CudaRecord()
 
+    def forget(self) -> None:
+        """A step has failed, and with it what it was to write, of which nothing is certain."""
+        if self._pages is not None:
+            self._pages.forget()
+
     def clear(self, block_ids: Sequence[int]) -> None:
         """Forget what blocks hold: a NaN left there would spoil whoever gets them next."""
         self.caches.clear(self._tensor(block_ids))
 
-    def _compute_paged(self, chunks: Sequence[Chunk], pages: Pages) -> torch.Tensor:
+    def _lay_out_paged(self, chunks: Sequence[Chunk], pages: Pages) -> Inputs:
         graphs, num_tokens = self.graphs, len(chunks)
         if graphs is None or any(len(chunk.token_ids) > 1 for chunk in chunks):
-            return self._compute_batch(pages.lay_out(chunks))
-        size = graphs.find(num_tokens)
+            size = 0
+        else:
+            size = graphs.find(num_tokens)
         batch = pages.lay_out(chunks, size)
-        return graphs.run(batch, size)[:num_tokens] if size else self._compute_batch(batch)
+
+        def forward() -> torch.Tensor:
+            batch.write_tables()
+            if graphs is None or not size:
+                return self._compute_batch(batch)
+            return graphs.run(batch, size)[:num_tokens]
+
+        return Inputs(batch.token_ids, forward)
 
     def _compute_batch(self, batch: Batch) -> torch.Tensor:  # [num_tokens, hidden]
         inputs = (batch.token_ids, batch.positions)

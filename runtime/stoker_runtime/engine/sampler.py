@@ -2,26 +2,31 @@
 
 Knows logits and sampling fields; does not know the schedule or the model. Random numbers come from
 the sequence's own seed and the number of its tokens: what else is in the batch makes no difference.
+Sequences are read before the scores are there, which may be while the step before is computed.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence as Rows
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from stoker_runtime.engine.chance import uniforms
-from stoker_runtime.engine.logprobs import rank_tokens
-from stoker_runtime.engine.tally import Tally
+from stoker_runtime.engine.logprobs import Ranking, rank_tokens
+from stoker_runtime.engine.tally import Penalties, Tally
+from stoker_runtime.engine.transfer import send
 from stoker_runtime.engine.truncation import draw_at, find_largest, keep_largest
 from stoker_runtime.engine.wishes import Draws, Wishes, build_wishes
 from stoker_runtime.schedule.sequence import Sequence
 
 if TYPE_CHECKING:
-    from stoker_runtime.engine.asked import KernelDraws
+    from stoker_runtime.kernels.gpu.sampling import Asked
+
+LOST = -1
+"""Instead of a token: the row's scores are no numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,56 +38,110 @@ class Drawn:
     top: tuple[tuple[int, float], ...] = ()
 
 
-def find_finite(logits: torch.Tensor) -> list[bool]:
-    """Which rows of [num_rows, vocab] have scores to draw from."""
-    finite: list[bool] = logits.amax(dim=-1).isfinite().tolist()
-    return finite
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One step's draw, ready to be made as soon as there are scores."""
+
+    seqs: tuple[Sequence, ...]
+    wishes: Wishes
+    lengths: torch.Tensor  # [num_rows] int64, of the answers before the draw
+    scored: torch.Tensor | None  # [num_scored] int64: rows that want log probabilities
+    penalties: Penalties | None
+    asked: Asked | None
+    """Of the kernel, where that draws."""
+
+    def make(
+        self, logits: torch.Tensor, newest: torch.Tensor
+    ) -> tuple[torch.Tensor, Ranking | None]:  # [num_rows] int64
+        """A token for each row of [num_rows, vocab], or `LOST`, and the ranking of those scored.
+
+        newest: [num_rows], the tokens that rows were fed. Log probabilities are the model's,
+        unadjusted. Nothing is read back, so that a device need not be waited for; only torch's way
+        of drawing looks whether scores are numbers.
+        """
+        tokens = self._draw(logits, newest)
+        if self.scored is None:
+            return tokens, None
+        width = max(self.seqs[row].params.logprobs or 0 for row in self.wishes.logprobs)
+        return tokens, rank_tokens(logits[self.scored], tokens[self.scored].clamp(min=0), width)
+
+    def read(self, tokens: torch.Tensor, ranking: Ranking | None) -> list[Drawn | None]:
+        """What `make` returned, once it is on the processor; None for what is `LOST`."""
+        drawn = [None if token == LOST else Drawn(token) for token in tokens.tolist()]
+        if ranking is not None:
+            for row, value, top in zip(self.wishes.logprobs, *ranking.read(), strict=True):
+                if (one := drawn[row]) is not None:
+                    wanted = tuple(top[: self.seqs[row].params.logprobs])
+                    drawn[row] = Drawn(one.token_id, value, wanted)
+        return drawn
+
+    def _draw(self, logits: torch.Tensor, newest: torch.Tensor) -> torch.Tensor:
+        if self.asked is not None:
+            from stoker_runtime.kernels.gpu.sampling import draw  # not before: see `Sampler`
+
+            return draw(self._adjust(logits, newest), replace(self.asked, lengths=self.lengths))
+        finite = logits.amax(dim=-1).isfinite()
+        if finite.all():
+            return self._draw_finite(logits, newest)
+        tokens = self._draw_finite(logits.masked_fill(~finite[:, None], 0.0), newest)
+        return tokens.masked_fill(~finite, LOST)
+
+    def _draw_finite(self, logits: torch.Tensor, newest: torch.Tensor) -> torch.Tensor:
+        adjusted = self._adjust(logits, newest)
+        if sum(len(draws.rows) for draws in self.wishes.draws) == len(logits):
+            tokens = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
+        else:
+            tokens = find_largest(adjusted)
+        for draws in self.wishes.draws:
+            tokens[draws.rows] = _draw(adjusted[draws.rows], draws, self.lengths[draws.rows])
+        return tokens
+
+    def _adjust(
+        self, logits: torch.Tensor, newest: torch.Tensor
+    ) -> torch.Tensor:  # [num_rows, vocab]
+        """Bias, penalties and banned ends; the same tensor if nobody asks for any."""
+        bias, bans = self.wishes.bias, self.wishes.bans
+        if bias is None and bans is None and self.penalties is None:
+            return logits
+        adjusted = logits.clone()
+        if bias is not None:
+            adjusted.index_put_((bias.rows, bias.ids), bias.values, accumulate=True)
+        if self.penalties is not None:
+            self.penalties.apply(adjusted, newest)
+        if bans is not None:
+            is_early = self.lengths[bans.rows] + 1 < bans.values
+            scores = adjusted[bans.rows, bans.ids]
+            adjusted[bans.rows, bans.ids] = scores.masked_fill(is_early, -math.inf)
+        return adjusted
 
 
 class Sampler:
-    """Draws, and remembers what the batch asks for and what its sequences said."""
+    """Prepares draws, and remembers what the batch asks for and what its sequences said."""
 
-    def __init__(self, *, by_kernel: bool = False) -> None:
+    def __init__(self, device: torch.device, vocab: int, *, by_kernel: bool = False) -> None:
         """With `by_kernel`, `kernels/gpu` draws, where the scores are."""
+        self._device = device
+        self._vocab = vocab
         self._by_kernel = by_kernel
-        self._kernel_draws: KernelDraws | None = None
         self._tally = Tally()
         self._seqs: list[Sequence] = []
+        """Of the last draw, while none of them has ended."""
         self._wishes = Wishes(None, None, (), (), ())
+        self._asked: Asked | None = None
 
-    @torch.inference_mode()
-    def draw(self, logits: torch.Tensor, seqs: Rows[Sequence]) -> list[Drawn | None]:
-        """One token per row of [num_seqs, vocab], None for a row whose scores are no numbers.
-
-        Log probabilities are the model's, unadjusted.
-        """
-        if self._by_kernel:
-            return self._draw_by_kernel(logits, seqs)
-        finite = find_finite(logits)
-        if all(finite):
-            return list(self._draw_finite(logits, seqs))
-        good = [seq for seq, is_finite in zip(seqs, finite, strict=True) if is_finite]
-        drawn = iter(self._draw_finite(logits[finite], good) if good else ())
-        return [next(drawn) if is_finite else None for is_finite in finite]
-
-    def _draw_finite(self, logits: torch.Tensor, seqs: Rows[Sequence]) -> list[Drawn]:
-        wishes = self._read(seqs, logits)
-        adjusted = self._adjust(logits, seqs, wishes)
-        if sum(len(draws.seqs) for draws in wishes.draws) == len(seqs):
-            tokens = torch.empty(len(seqs), dtype=torch.int64, device=logits.device)
-        else:
-            tokens = find_largest(adjusted)
-        for draws in wishes.draws:
-            tokens[draws.rows] = _draw(adjusted[draws.rows], draws)
-        return _describe(logits, tokens.tolist(), seqs, wishes.logprobs)
-
-    def _draw_by_kernel(self, logits: torch.Tensor, seqs: Rows[Sequence]) -> list[Drawn | None]:
-        wishes = self._read(seqs, logits)
-        assert self._kernel_draws is not None, "made with the wishes"
-        tokens = self._kernel_draws.draw(self._adjust(logits, seqs, wishes))
-        known = [0 if token is None else token for token in tokens]
-        drawn = _describe(logits, known, seqs, wishes.logprobs)
-        return [None if token is None else one for token, one in zip(tokens, drawn, strict=True)]
+    def prepare(self, seqs: Rows[Sequence]) -> Draw:
+        """The next draw of these sequences, one row each."""
+        wishes = self._read(seqs)
+        rows, device = wishes.penalised, self._device
+        penalised = [seqs[row] for row in rows]
+        return Draw(
+            seqs=tuple(seqs),
+            wishes=wishes,
+            lengths=send([seq.num_made_tokens for seq in seqs], torch.int64, device),
+            scored=send(wishes.logprobs, torch.int64, device) if wishes.logprobs else None,
+            penalties=self._tally.count(rows, penalised, device) if rows else None,
+            asked=self._asked,
+        )
 
     def forget(self, seq_id: str) -> None:
         """A sequence has ended."""
@@ -94,41 +153,24 @@ class Sampler:
         """Sequences whose tokens are counted."""
         return len(self._tally)
 
-    def _read(self, seqs: Rows[Sequence], logits: torch.Tensor) -> Wishes:
+    def _read(self, seqs: Rows[Sequence]) -> Wishes:
         """The wishes of the last step, if the batch is the same."""
         known = self._seqs
         if len(known) != len(seqs) or any(a is not b for a, b in zip(known, seqs, strict=True)):
             self._seqs = list(seqs)
-            self._wishes = build_wishes(seqs, logits.shape[-1], logits.device)
-            self._kernel_draws = self._build_kernel_draws(logits.device)
+            self._wishes = build_wishes(seqs, self._vocab, self._device)
+            self._asked = self._ask(seqs)
         return self._wishes
 
-    def _build_kernel_draws(self, device: torch.device) -> KernelDraws | None:
+    def _ask(self, seqs: Rows[Sequence]) -> Asked | None:
         if not self._by_kernel:
             return None
-        from stoker_runtime.engine.asked import KernelDraws  # not before: a CPU needs none of it
+        from stoker_runtime.engine.asked import build_asked  # not before: a CPU needs none of it
 
-        return KernelDraws(self._seqs, device)
-
-    def _adjust(
-        self, logits: torch.Tensor, seqs: Rows[Sequence], wishes: Wishes
-    ) -> torch.Tensor:  # [num_seqs, vocab]
-        """Bias, penalties and banned ends; the same tensor if nobody asks for any."""
-        if wishes.bias is None and wishes.bans is None and not wishes.penalised:
-            return logits
-        adjusted = logits.clone()
-        if (bias := wishes.bias) is not None:
-            adjusted.index_put_((bias.rows, bias.ids), bias.values, accumulate=True)
-        if rows := wishes.penalised:
-            self._tally.penalise(adjusted, rows, [seqs[row] for row in rows])
-        if (bans := wishes.bans) is not None:
-            lengths = torch.tensor([len(seq.output_ids) for seq in seqs], device=logits.device)
-            early = lengths[bans.rows] + 1 < bans.values
-            adjusted[bans.rows[early], bans.ids[early]] = -math.inf
-        return adjusted
+        return build_asked(seqs, self._device)
 
 
-def _draw(logits: torch.Tensor, draws: Draws) -> torch.Tensor:  # [num_rows]
+def _draw(logits: torch.Tensor, draws: Draws, lengths: torch.Tensor) -> torch.Tensor:  # [num_rows]
     """Top-k, then top-p of what that left, then min-p; then one draw per row of [num_rows, vocab].
 
     A row that asks for none of them is left alone by those that do.
@@ -141,20 +183,4 @@ def _draw(logits: torch.Tensor, draws: Draws) -> torch.Tensor:  # [num_rows]
         probs = keep_largest(probs, masses, by_count=False)
     if draws.min_p is not None:
         probs = probs * (probs >= draws.min_p * probs.amax(dim=-1, keepdim=True))
-    lengths = torch.tensor([len(seq.output_ids) for seq in draws.seqs], device=logits.device)
     return draw_at(probs, uniforms(draws.seeds, lengths))
-
-
-def _describe(
-    logits: torch.Tensor, tokens: Rows[int], seqs: Rows[Sequence], rows: Rows[int]
-) -> list[Drawn]:
-    drawn = [Drawn(token) for token in tokens]
-    if not rows:
-        return drawn
-    width = max(seqs[row].params.logprobs or 0 for row in rows)
-    asked = torch.tensor(rows, device=logits.device)
-    own_ids = torch.tensor([tokens[row] for row in rows], device=logits.device)
-    own, ranked = rank_tokens(logits[asked], own_ids, width)
-    for row, value, top in zip(rows, own, ranked, strict=True):
-        drawn[row] = Drawn(drawn[row].token_id, value, tuple(top[: seqs[row].params.logprobs]))
-    return drawn

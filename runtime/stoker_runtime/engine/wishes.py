@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from stoker_runtime.engine.tally import has_penalty
+from stoker_runtime.engine.transfer import send
 from stoker_runtime.schedule.sequence import Sequence
 
 GREEDY_BELOW = 1e-5
@@ -36,7 +37,6 @@ class Draws:
     """Some rows whose token is drawn at random, and how. Columns are [num_rows, 1]."""
 
     rows: torch.Tensor  # [num_rows]
-    seqs: tuple[Sequence, ...]
     seeds: torch.Tensor  # [num_rows] int64
     temperatures: torch.Tensor
     top_k: torch.Tensor | None
@@ -88,14 +88,13 @@ def build_wishes(seqs: Rows[Sequence], vocab: int, device: torch.device) -> Wish
 
 def _build_draws(rows: list[int], all_seqs: Rows[Sequence], device: torch.device) -> Draws:
     def column(values: Rows[float]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=device)[:, None]
+        return send(values, torch.float32, device)[:, None]
 
-    seqs = tuple(all_seqs[row] for row in rows)
+    seqs = [all_seqs[row] for row in rows]
     params = [seq.params for seq in seqs]
     return Draws(
-        rows=torch.tensor(rows, device=device),
-        seqs=seqs,
-        seeds=torch.tensor([signed(seq.seed) for seq in seqs], device=device),
+        rows=send(rows, torch.int64, device),
+        seeds=send([signed(seq.seed) for seq in seqs], torch.int64, device),
         temperatures=column([p.temperature for p in params]),
         top_k=column([p.top_k or math.inf for p in params])
         if any(p.top_k for p in params)
@@ -109,7 +108,11 @@ def _entries(entries: list[tuple[int, int, float]], device: torch.device) -> Ent
     if not entries:
         return None
     rows, ids, values = zip(*entries, strict=True)
-    return Entries(*(torch.tensor(list(one), device=device) for one in (rows, ids, values)))
+    return Entries(
+        send(rows, torch.int64, device),
+        send(ids, torch.int64, device),
+        send(values, torch.float32, device),
+    )
 
 
 def signed(seed: int) -> int:

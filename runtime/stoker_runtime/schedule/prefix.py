@@ -22,7 +22,7 @@ def name_blocks(seq: Sequence, block_size: int) -> list[bytes]:
     because a collision would show somebody an answer to another one's prompt.
     """
     names = seq.block_names
-    for start in range(len(names) * block_size, seq.num_tokens - block_size + 1, block_size):
+    for start in range(len(names) * block_size, seq.num_known_tokens - block_size + 1, block_size):
         parent = names[-1] if names else _digest(seq.salt.encode("utf-8", "surrogatepass"))
         tokens = array("q", seq.slice_tokens(start, start + block_size))
         names.append(_digest(parent + tokens.tobytes()))

@@ -1,8 +1,10 @@
 """Decides what the next step computes.
 
 Knows sequences, blocks and limits; does not know time, tensors or requests' texts. Driven by the
-engine: `add` and `abort` at any time, then `schedule` and `commit` in turn. The idea of one token
-budget without separate prefill and decode phases is vLLM's (V1 scheduler).
+engine: `add` and `abort` at any time, then `schedule` and `commit` in turn; between them `advance`
+if the next step is to be scheduled before the `commit`. The idea of one token budget without
+separate prefill and decode phases is vLLM's (V1 scheduler); that of tokens that count before they
+are known, too.
 """
 
 from __future__ import annotations
@@ -116,8 +118,14 @@ class Scheduler:
         self._end(seq_id, "error")
         return spoilt
 
-    def schedule(self) -> Step | None:
-        """The next step; None when there is nothing to do."""
+    def schedule(self, *, ahead: bool = False) -> Step | None:
+        """The next step; None when there is nothing to do.
+
+        With `ahead`, another one is under way. Nobody loses blocks then, because that one may end a
+        sequence or fill a block that is worth remembering: None, too, when there are too few.
+        """
+        if ahead and self._would_preempt():
+            return None
         preempted: list[str] = []
         chunks = self._schedule_decodes(preempted)
         budget = self.limits.max_batched_tokens - len(chunks)
@@ -128,21 +136,40 @@ class Scheduler:
         newcomers = self._admit(budget)
         admitted = tuple(chunk.seq_id for chunk in newcomers)
         chunks += newcomers
-        return Step(tuple(chunks), tuple(preempted), admitted) if chunks else None
+        if not chunks:
+            return None
+        seqs = tuple(self._sequences[chunk.seq_id] for chunk in chunks)
+        return Step(tuple(chunks), seqs, tuple(preempted), admitted)
+
+    def advance(self, step: Step) -> None:
+        """The step is under way: its tokens count as computed and drawn, though nobody knows them.
+        """
+        for chunk, seq in zip(step.chunks, step.seqs, strict=True):
+            seq.num_computed_tokens = chunk.end
+        for row, seq in enumerate(step.drawing):
+            seq.num_awaited += 1
+            seq.drawing_row = row
+
+    def retract(self) -> None:
+        """Steps under way have failed: all is as it was before them."""
+        for seq in self._running:
+            seq.num_computed_tokens = seq.num_settled_tokens
+            seq.num_awaited = 0
 
     def commit(self, step: Step, token_ids: Mapping[str, int]) -> list[Sequence]:
         """Note that `step` was computed and which tokens were drawn; returns who got one."""
         advanced = []
-        for chunk in step.chunks:
-            seq = self._sequences.get(chunk.seq_id)
-            if seq is None:  # failed meanwhile
+        for chunk, seq in zip(step.chunks, step.seqs, strict=True):
+            if seq.has_ended:  # meanwhile
                 continue
-            seq.num_computed_tokens = chunk.end
+            seq.num_settled_tokens = chunk.end
+            seq.num_computed_tokens = max(seq.num_computed_tokens, chunk.end)
             self._remember(seq, chunk)
             if chunk.samples:
+                seq.num_awaited = max(0, seq.num_awaited - 1)
                 seq.append(token_ids[seq.id], self.limits.max_model_len)
                 advanced.append(seq)
-                if seq.status is Status.FINISHED:
+                if seq.has_ended:
                     self._leave(seq)
                     continue
             self.pool.let_pass(seq.id, chunk.end)
@@ -160,10 +187,19 @@ class Scheduler:
         waiting_tokens = sum(seq.num_tokens for seq in self._waiting)
         assert self.num_waiting_tokens == waiting_tokens, "tokens were miscounted"
 
+    def _would_preempt(self) -> bool:
+        missing = (self.pool.missing_blocks(seq.id, seq.num_tokens) for seq in self._decoding())
+        return sum(missing) > self.pool.num_free_blocks
+
+    def _decoding(self) -> list[Sequence]:
+        """Who gets one more token; not those whose last one is being drawn."""
+        longest = self.limits.max_model_len
+        return [seq for seq in self._running if seq.is_decoding and not seq.is_full(longest)]
+
     def _schedule_decodes(self, preempted: list[str]) -> list[Chunk]:
         chunks = []
-        for seq in list(self._running):
-            if seq.status is Status.RUNNING and seq.is_decoding and self._make_room(seq, preempted):
+        for seq in self._decoding():
+            if seq.status is Status.RUNNING and self._make_room(seq, preempted):
                 chunks.append(self._cut_chunk(seq, 1))
         return chunks
 
@@ -181,7 +217,7 @@ class Scheduler:
         """Back to the queue, where its rank puts it before all that came after it."""
         self._running.remove(victim)
         self.pool.release(victim.id)
-        victim.num_computed_tokens = 0
+        victim.num_computed_tokens = victim.num_settled_tokens = 0
         victim.num_preemptions += 1
         self._enqueue(victim)
         self.counts.preemptions += 1
@@ -225,7 +261,7 @@ class Scheduler:
         return any(
             len(seq.block_names) > index
             and seq.block_names[index] == names[index]
-            and seq.num_computed_tokens < end
+            and seq.num_settled_tokens < end
             for seq in self._running
         )
 
@@ -239,6 +275,7 @@ class Scheduler:
         self.pool.share(seq.id, cached)
         self.pool.grow(seq.id, seq.num_tokens)
         seq.num_computed_tokens = cached.num_blocks * self.pool.block_size
+        seq.num_settled_tokens = seq.num_computed_tokens
         self._dequeue(seq)
         self._running.add(seq)
         seq.status = Status.RUNNING

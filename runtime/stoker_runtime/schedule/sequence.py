@@ -40,7 +40,14 @@ class Sequence:
     """Blocks of the cache are shared only with sequences of the same salt."""
     output_ids: list[int] = field(default_factory=list)
     num_computed_tokens: int = 0
-    """Leading tokens whose keys and values are in the cache."""
+    """Leading tokens whose keys and values are in the cache, or will be after the steps under way.
+    """
+    num_settled_tokens: int = 0
+    """Those of them whose step is over."""
+    num_awaited: int = 0
+    """Tokens of the answer that steps under way are drawing, behind those of `output_ids`."""
+    drawing_row: int = 0
+    """Which draw of the last of these steps is this sequence's."""
     num_cached_tokens: int = 0
     """Those of them that were there when it was first admitted."""
     num_preemptions: int = 0
@@ -53,8 +60,18 @@ class Sequence:
 
     @property
     def num_tokens(self) -> int:
+        """Prompt and answer so far, and what is being drawn."""
+        return self.num_known_tokens + self.num_awaited
+
+    @property
+    def num_known_tokens(self) -> int:
         """Prompt and answer so far."""
         return len(self.prompt_ids) + len(self.output_ids)
+
+    @property
+    def num_made_tokens(self) -> int:
+        """The answer so far, and what is being drawn: the number of the next draw."""
+        return len(self.output_ids) + self.num_awaited
 
     @property
     def num_pending_tokens(self) -> int:
@@ -62,9 +79,14 @@ class Sequence:
         return self.num_tokens - self.num_computed_tokens
 
     @property
+    def has_ended(self) -> bool:
+        """It gets no more tokens, whatever is still under way."""
+        return self.status is Status.FINISHED
+
+    @property
     def is_decoding(self) -> bool:
         """Only the newest token is not computed yet."""
-        return bool(self.output_ids) and self.num_pending_tokens == 1
+        return self.num_made_tokens > 0 and self.num_pending_tokens == 1
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -73,17 +95,26 @@ class Sequence:
         return own if self.params.ignore_eos else own | self.end_ids
 
     def slice_tokens(self, start: int, end: int) -> tuple[int, ...]:
-        """Tokens `start` to `end` of prompt and answer together."""
+        """Tokens `start` to `end` of prompt and answer together.
+
+        A token that is being drawn is a reference: −1 is what the step before draws first, −2 what
+        it draws second.
+        """
         num_prompt = len(self.prompt_ids)
         made = self.output_ids[max(0, start - num_prompt) : max(0, end - num_prompt)]
-        return self.prompt_ids[start:end] + tuple(made)
+        known = self.prompt_ids[start:end] + tuple(made)
+        return known if end <= self.num_known_tokens else (*known, -1 - self.drawing_row)
+
+    def is_full(self, max_model_len: int) -> bool:
+        """Nothing may follow the tokens that are here or being drawn."""
+        return self.num_made_tokens >= self.params.max_tokens or self.num_tokens >= max_model_len
 
     def append(self, token_id: int, max_model_len: int) -> None:
         """Add a made token and finish if it was the last one."""
         self.output_ids.append(token_id)
         if len(self.output_ids) >= self.params.min_tokens and token_id in self.stop_ids:
             self.finish("stop")
-        elif len(self.output_ids) >= self.params.max_tokens or self.num_tokens >= max_model_len:
+        elif self.num_awaited == 0 and self.is_full(max_model_len):
             self.finish("length")
 
     def finish(self, reason: Finish) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stoker_runtime.schedule.sequence import Sequence
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -17,6 +19,7 @@ class Chunk:
     start: int
     """Position of the first of them; everything before is in the cache."""
     token_ids: tuple[int, ...]
+    """A negative one, −1 − r, is not known yet: it is the r-th that the step before draws."""
     block_ids: tuple[int, ...]
     """The sequence's block table, with room for all of `end` tokens."""
     samples: bool
@@ -33,6 +36,9 @@ class Step:
     """What one forward pass computes, at least one chunk; single tokens come first."""
 
     chunks: tuple[Chunk, ...]
+    seqs: tuple[Sequence, ...] = ()
+    """Whose chunks they are; ids are not enough, for one may be taken again before the step ends.
+    """
     preempted: tuple[str, ...] = ()
     """Sequences that lost their blocks to others and start over later."""
     admitted: tuple[str, ...] = ()
@@ -42,6 +48,17 @@ class Step:
     def num_tokens(self) -> int:
         """Tokens computed."""
         return sum(len(chunk.token_ids) for chunk in self.chunks)
+
+    @property
+    def drawing(self) -> list[Sequence]:
+        """Who gets a token, in the order of the draws."""
+        pairs = zip(self.chunks, self.seqs, strict=True)
+        return [seq for chunk, seq in pairs if chunk.samples]
+
+    @property
+    def is_void(self) -> bool:
+        """Nobody waits for it any more."""
+        return all(seq.has_ended for seq in self.seqs)
 
     @property
     def num_rows(self) -> int:

@@ -10,6 +10,7 @@ import torch
 from stoker_runtime.engine.sampler import Drawn, Sampler
 from stoker_runtime.schedule.params import SamplingParams
 from stoker_runtime.schedule.sequence import Sequence
+from support.draws import draw
 from support.gpu import DEVICE
 
 VOCAB = 40
@@ -36,18 +37,19 @@ def test_greedy_rows_and_log_probabilities_equal_torchs() -> None:
         make_sequence(4, temperature=5.0, top_k=1),
     ]
     logits = make_logits(len(seqs))
-    assert Sampler(by_kernel=True).draw(logits, seqs) == Sampler().draw(logits, seqs)
+    assert draw(logits, seqs, by_kernel=True) == draw(logits, seqs)
 
 
 def test_a_draw_depends_on_its_own_seed_and_length_alone() -> None:
-    sampler, logits = Sampler(by_kernel=True), make_logits(1).expand(4, -1)
+    logits = make_logits(1).expand(4, -1)
+    sampler = Sampler(logits.device, logits.shape[-1], by_kernel=True)
     seqs = [make_sequence(seed, temperature=2.0) for seed in (5, 6, 7, 8)]
-    together = sampler.draw(logits, seqs)
-    alone = [Sampler(by_kernel=True).draw(logits[:1], [seq])[0] for seq in seqs]
+    together = draw(logits, seqs, sampler=sampler)
+    alone = [draw(logits[:1], [seq], by_kernel=True)[0] for seq in seqs]
     assert together == alone
     for seq in seqs:
         seq.output_ids.append(3)
-    assert sampler.draw(logits, seqs) != together
+    assert draw(logits, seqs, sampler=sampler) != together
 
 
 @pytest.mark.parametrize("by_kernel", [False, True], ids=["torch", "kernel"])
@@ -55,6 +57,6 @@ def test_rows_whose_scores_are_no_numbers_get_no_token(by_kernel: bool) -> None:
     logits = make_logits(4)
     logits[1, 3], logits[2], logits[3, 0] = math.nan, -math.inf, -math.inf
     seqs = [make_sequence(seed) for seed in range(4)]
-    drawn = Sampler(by_kernel=by_kernel).draw(logits, seqs)
+    drawn = draw(logits, seqs, by_kernel=by_kernel)
     assert [type(one) for one in drawn] == [Drawn, type(None), type(None), Drawn]
-    assert Sampler(by_kernel=by_kernel).draw(logits[1:2], seqs[1:2]) == [None]
+    assert draw(logits[1:2], seqs[1:2], by_kernel=by_kernel) == [None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from stoker_runtime.engine.engine import Engine
-from stoker_runtime.engine.runner import spans
+from stoker_runtime.engine.runner import Inputs, Runner, spans
 from stoker_runtime.errors import EngineCrashed
 from stoker_runtime.schedule.params import SamplingParams
 from stoker_runtime.schedule.step import Chunk
@@ -26,9 +27,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("model"))
 
 
-@pytest.fixture
-def engine(folder: Path) -> Engine:
-    return make_engine(folder)
+@pytest.fixture(params=["off", "on"], ids=["in turn", "overlapped"])
+def engine(folder: Path, request: pytest.FixtureRequest) -> Engine:
+    return make_engine(folder, overlap=request.param)
 
 
 def make_request(id: str, length: int = 8, params: SamplingParams = GREEDY) -> Generate:
@@ -119,9 +120,9 @@ def test_an_aborted_batch_frees_everything(engine: Engine) -> None:
         engine.submit(make_request(str(i)))
     engine.step()
     engine.abort([str(i) for i in range(40)])
-    assert not engine.has_work
     assert engine.stats.kv_blocks_used == 0
     assert engine.step() == []
+    assert not engine.has_work
 
 
 @pytest.mark.parametrize(
@@ -148,37 +149,49 @@ def test_refuses_an_id_that_runs(engine: Engine) -> None:
     assert "running already" in output.error
 
 
-class FaultyRunner:
+class FaultyRunner(Runner):
     """A runner whose forward pass fails, or goes wrong, for one sequence."""
 
-    def __init__(self, engine: Engine, victim: str, fault: str) -> None:
-        self._runner = engine._runner
-        self.model = self._runner.model
-        self._victim = victim
-        self._fault = fault
+    victim = fault = ""
 
-    def compute(self, chunks: Sequence[Chunk]) -> torch.Tensor:
-        hidden = self._runner.compute(chunks).clone()
-        for chunk, (first, _) in zip(chunks, spans(chunks), strict=True):
-            if chunk.seq_id == self._victim and chunk.start > 0:
-                if self._fault == "raise":
-                    raise RuntimeError("bad luck")
-                hidden[first] = float("nan")
-        return hidden
+    def lay_out(self, chunks: Sequence[Chunk]) -> Inputs:
+        inputs = super().lay_out(chunks)
+        rows = {
+            chunk.seq_id: first
+            for chunk, (first, _) in zip(chunks, spans(chunks), strict=True)
+            if chunk.start > 0
+        }
+        if self.victim not in rows:
+            return inputs
 
-    def score(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self._runner.score(hidden)
+        def forward() -> torch.Tensor:
+            if self.fault == "raise":
+                raise RuntimeError("bad luck")
+            hidden = inputs.forward().clone()
+            hidden[rows[self.victim]] = float("nan")
+            return hidden
 
-    def clear(self, block_ids: Sequence[int]) -> None:
-        self._runner.clear(block_ids)
+        if self.fault == "raise early":
+            raise RuntimeError("bad luck")
+        return replace(inputs, forward=forward)
 
 
-@pytest.mark.parametrize(("fault", "message"), [("raise", "bad luck"), ("nan", "not finite")])
-def test_a_failure_ends_one_request_alone(folder: Path, fault: str, message: str) -> None:
+def spoil(engine: Engine, victim: str, fault: str) -> None:
+    """Make the engine's runner fail for one sequence."""
+    engine.runner.__class__ = FaultyRunner
+    engine.runner.victim, engine.runner.fault = victim, fault  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("raise", "bad luck"), ("raise early", "bad luck"), ("nan", "not finite")],
+)
+def test_a_failure_ends_one_request_alone(
+    folder: Path, engine: Engine, fault: str, message: str
+) -> None:
     ids = ["a", "b", "c"]
     expected = run_all(make_engine(folder), [make_request(id, 8 + i) for i, id in enumerate(ids)])
-    engine = make_engine(folder)
-    engine._runner = FaultyRunner(engine, "b", fault)  # type: ignore[assignment]
+    spoil(engine, "b", fault)
     outputs = run_all(engine, [make_request(id, 8 + i) for i, id in enumerate(ids)])
     assert outputs["b"][-1].finish_reason == "error"
     assert message in outputs["b"][-1].error

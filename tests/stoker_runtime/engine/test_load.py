@@ -181,16 +181,18 @@ def ride(engine: Engine, storm: list[Generate]) -> list[Output]:
     return outputs
 
 
-def test_two_thousand_requests_with_aborts_leave_no_trace(tmp_path: Path) -> None:
+@pytest.mark.parametrize("overlap", ["off", "on"])
+def test_two_thousand_requests_with_aborts_leave_no_trace(tmp_path: Path, overlap: str) -> None:
     shape = LlamaShape(num_hidden_layers=1)
-    settings = {"kv_cache_tokens": 1024, "max_batched_tokens": 256}
+    settings = {"kv_cache_tokens": 1024, "max_batched_tokens": 256, "overlap": overlap}
     engine = make_engine(write_checkpoint(tmp_path, shape), max_waiting=200, **settings)
     outputs = ride(engine, make_storm(2000))
     ends = [output.id for output in outputs if output.finish_reason]
     assert len(ends) == len(set(ends)) == 2000
     stats = engine.stats
     assert sum(stats.finished.values()) == 2000
+    assert engine._flight is None
     assert min(stats.finished[reason] for reason in ("length", "abort", "error")) > 20
     assert (stats.running, stats.waiting, stats.waiting_tokens, stats.kv_blocks_used) == (0,) * 4
-    assert engine._account.num_open == len(engine._prompt_scores) == 0
-    assert engine._sampler.num_remembered == 0
+    assert engine._account.num_open == len(engine._pipeline.prompt_scores) == 0
+    assert engine._pipeline.sampler.num_remembered == 0

@@ -10,7 +10,8 @@ import torch
 from stoker_runtime.engine.logprobs import PromptScores, rank_tokens
 from stoker_runtime.engine.runner import Runner
 from stoker_runtime.schedule.params import SamplingParams
-from stoker_runtime.schedule.step import Chunk
+from stoker_runtime.schedule.sequence import Sequence
+from stoker_runtime.schedule.step import Chunk, Step
 from stoker_runtime.wire import Generate, TokenLogprob
 from support.checkpoints import write_checkpoint
 from support.engines import GREEDY, make_engine, make_model, run_all
@@ -45,7 +46,7 @@ def test_ranks_are_those_of_the_whole_table() -> None:
     logits = torch.randn(5, 50, generator=torch.Generator().manual_seed(0)) * 4
     tokens = torch.tensor([3, 1, 4, 1, 5])
     expected = logits.log_softmax(-1)
-    own, ranked = rank_tokens(logits, tokens, 4)
+    own, ranked = rank_tokens(logits, tokens, 4).read()
     assert own == pytest.approx(expected.gather(1, tokens[:, None])[:, 0].tolist(), abs=1e-5)
     assert [id for id, _ in ranked[2]] == expected[2].topk(4).indices.tolist()
     assert [value for _, value in ranked[2]] == pytest.approx(
@@ -54,7 +55,7 @@ def test_ranks_are_those_of_the_whole_table() -> None:
 
 
 def test_more_than_the_vocabulary_is_the_vocabulary() -> None:
-    _, ranked = rank_tokens(torch.zeros(1, 4), torch.tensor([0]), 9)
+    _, ranked = rank_tokens(torch.zeros(1, 4), torch.tensor([0]), 9).read()
     assert len(ranked[0]) == 4
 
 
@@ -77,11 +78,12 @@ def test_what_is_cached_is_scored_too(folder: Path, table: torch.Tensor) -> None
 def test_a_prompt_computed_again_is_not_scored_again(folder: Path, table: torch.Tensor) -> None:
     runner = Runner(make_model(folder), num_blocks=10, block_size=16)
     scores, blocks = PromptScores(runner), tuple(range(10))
-    engine = make_engine(folder)
-    engine.submit(Generate("a", PROMPT, SCORED))
+    seq = Sequence("a", tuple(PROMPT), SCORED)
     for start, end in ((0, 40), (40, 100), (0, 70), (70, 150)):
         chunk = Chunk("a", start, tuple(PROMPT[start:end]), blocks, samples=end == 150)
-        scores.add([chunk], runner.compute([chunk]), engine._scheduler.find)
+        parts = scores.plan(Step((chunk,), (seq,)))
+        for part, ranking in zip(parts, scores.rank(parts, runner.compute([chunk])), strict=True):
+            scores.note(part, ranking)
     check(scores.take("a"), table)
     assert scores.take("a") == []
 
@@ -90,9 +92,9 @@ def test_nothing_is_kept_of_the_aborted(folder: Path) -> None:
     engine = make_engine(folder, max_batched_tokens=64)
     engine.submit(Generate("a", PROMPT, SCORED))
     engine.step()
-    assert len(engine._prompt_scores) == 1
+    assert len(engine._pipeline.prompt_scores) == 1
     engine.abort(["a"])
-    assert len(engine._prompt_scores) == 0
+    assert len(engine._pipeline.prompt_scores) == 0
 
 
 def test_a_prompt_of_one_token_has_no_scores(folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stoker_runtime.engine import assembly
-from stoker_runtime.engine.paged import Pages, PageSizes, fits_kernels
+from stoker_runtime.engine.paged import Batch, Pages, PageSizes, fits_kernels
 from stoker_runtime.engine.runner import Runner
 from stoker_runtime.kernels.cache import LIMITS
 from stoker_runtime.kernels.gpu import ops as gpu_ops
@@ -42,9 +42,15 @@ def make_chunk(seq_id: str, start: int, num_tokens: int, block_ids: tuple[int, .
     return Chunk(seq_id, start, tuple(range(num_tokens)), block_ids, samples=True)
 
 
+def lay_out(pages: Pages, *chunks: Chunk) -> Batch:
+    batch = pages.lay_out(chunks)
+    batch.write_tables()
+    return batch
+
+
 def test_prompts_are_cut_into_tiles_and_decodes_have_their_own() -> None:
     long, single = make_chunk("long", 2, 9, (7, 5, 6)), make_chunk("single", 6, 1, (9, 8))
-    batch = make_pages().lay_out([single, long])
+    batch = lay_out(make_pages(), single, long)
     assert batch.token_ids.tolist() == [0, *range(9)]
     assert batch.positions.tolist() == [6, *range(2, 11)]
     assert batch.plan.slots.tolist() == [34, 30, 31, 20, 21, 22, 23, 24, 25, 26]
@@ -58,19 +64,28 @@ def test_prompts_are_cut_into_tiles_and_decodes_have_their_own() -> None:
 
 def test_only_what_is_new_of_a_table_is_written() -> None:
     pages = make_pages()
-    first = pages.lay_out([make_chunk("a", 0, 4, (3,))]).plan.prompts
+    first = lay_out(pages, make_chunk("a", 0, 4, (3,))).plan.prompts
     pages._tables[first.tiles[0, 3]] = 99
-    second = pages.lay_out([make_chunk("a", 4, 1, (3, 5))]).plan.decodes
+    second = lay_out(pages, make_chunk("a", 4, 1, (3, 5))).plan.decodes
     place = int(second.tiles[0, 3])
     assert second.tables[place : place + 2].tolist() == [99, 5]
-    started_over = pages.lay_out([make_chunk("a", 0, 6, (2, 5))]).plan.prompts
+    started_over = lay_out(pages, make_chunk("a", 0, 6, (2, 5))).plan.prompts
     assert started_over.tables[place : place + 2].tolist() == [2, 5]
+
+
+def test_tables_that_are_not_certain_are_written_anew() -> None:
+    pages = make_pages()
+    pages.lay_out([make_chunk("a", 0, 6, (3, 5))])
+    pages.forget()
+    tiles = lay_out(pages, make_chunk("a", 6, 1, (3, 5))).plan.decodes
+    place = int(tiles.tiles[0, 3])
+    assert tiles.tables[place : place + 2].tolist() == [3, 5]
 
 
 def test_rows_of_those_who_left_go_to_newcomers() -> None:
     pages = make_pages(num_rows=2)
-    pages.lay_out([make_chunk("a", 0, 1, (1,)), make_chunk("b", 0, 1, (2,))])
-    batch = pages.lay_out([make_chunk("b", 1, 1, (2,)), make_chunk("c", 0, 1, (3,))])
+    lay_out(pages, make_chunk("a", 0, 1, (1,)), make_chunk("b", 0, 1, (2,)))
+    batch = lay_out(pages, make_chunk("b", 1, 1, (2,)), make_chunk("c", 0, 1, (3,)))
     decodes = batch.plan.decodes
     places = decodes.tiles[:, 3].tolist()
     assert [int(decodes.tables[place]) for place in places] == [2, 3]

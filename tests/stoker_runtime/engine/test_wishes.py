@@ -67,5 +67,5 @@ def test_any_seed_fits(seed: int) -> None:
 def test_large_batches_are_drawn_in_pieces() -> None:
     seqs = [make_sequence(temperature=float(i % 3)) for i in range(30)]
     draws = build_wishes(seqs, 100_000, CPU).draws
-    assert [len(one.seqs) for one in draws] == [5, 5, 5, 5]
+    assert [len(one.rows) for one in draws] == [5, 5, 5, 5]
     assert [row for one in draws for row in one.rows.tolist()] == [i for i in range(30) if i % 3]

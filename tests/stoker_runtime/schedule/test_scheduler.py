@@ -223,6 +223,78 @@ def test_a_window_finds_a_beginning_whose_start_is_forgotten() -> None:
     assert first.output_ids == second.output_ids
 
 
+def test_a_step_behind_one_under_way_refers_to_what_that_draws() -> None:
+    scheduler = make_scheduler()
+    for id, length in [("a", 3), ("b", 4)]:
+        scheduler.add(make_sequence(id, length))
+    first = scheduler.schedule()
+    assert first is not None
+    scheduler.advance(first)
+    second = scheduler.schedule(ahead=True)
+    assert second is not None
+    assert [chunk.token_ids for chunk in second.chunks] == [(-1,), (-2,)]
+    assert step_shape(second) == [("a", 3, 4), ("b", 4, 5)]
+    assert [seq.output_ids for seq in scheduler.commit(first, {"a": 1, "b": 2})] == [[1], [2]]
+
+
+def test_nobody_is_computed_past_a_length_that_is_certain() -> None:
+    model = HashModel(make_scheduler(), overlaps=True)
+    model.scheduler.add(make_sequence("a", 3, max_tokens=3))
+    model.finish()
+    assert (model.num_steps, model.num_ahead) == (3, 2)
+
+
+def test_what_comes_after_an_end_is_computed_for_nobody() -> None:
+    model = HashModel(make_scheduler(), overlaps=True)
+    seq = make_sequence("d", 8, max_tokens=30, ends=True)
+    expected = answer_alone(seq, model.scheduler.limits.max_model_len)
+    assert expected[-1] == EOS
+    model.scheduler.add(seq)
+    assert model.finish() == {"d": expected}
+    assert model.under_way is not None
+    assert model.under_way.is_void
+    model.advance()
+    assert (seq.output_ids, model.scheduler.pool.num_used_blocks) == (expected, 0)
+
+
+def test_nobody_loses_blocks_to_a_step_ahead() -> None:
+    model = HashModel(make_scheduler(num_blocks=7, block_size=1, max_batched_tokens=16))
+    model.overlaps = True
+    for id in "ab":
+        model.scheduler.add(make_sequence(id, 2, max_tokens=4))
+    model.finish()
+    assert model.scheduler.counts.preemptions == 1
+    assert 0 < model.num_ahead < model.num_steps - 1
+
+
+def test_what_failed_is_as_it_was_before() -> None:
+    model = HashModel(make_scheduler(max_batched_tokens=8))
+    model.scheduler.add(make_sequence("a", 3))
+    model.advance()
+    model.scheduler.add(make_sequence("b", 20))
+    for ahead in (False, True):
+        step = model.scheduler.schedule(ahead=ahead)
+        assert step is not None
+        model.scheduler.advance(step)
+    model.scheduler.retract()
+    model.scheduler.check_integrity()
+    assert step_shape(model.advance()) == [("a", 3, 4), ("b", 0, 7)]
+    model.finish()
+    for seq in model.done.values():
+        assert seq.output_ids == answer_alone(seq, 64 * 4)
+
+
+def test_choices_that_step_aside_find_what_is_under_way() -> None:
+    """The block of the first is named when its step has ended, one step later than without."""
+    model = HashModel(make_scheduler(caching=True, max_batched_tokens=16), overlaps=True)
+    first, second = make_sequence("a", 9), make_sequence("a", 9)
+    second.id = "b"
+    for seq in (first, second):
+        model.scheduler.add(seq)
+    model.finish()
+    assert (first.output_ids, second.num_cached_tokens) == (second.output_ids, 8)
+
+
 REQUESTS = st.lists(
     st.tuples(
         st.integers(1, 30),
@@ -281,10 +353,14 @@ def build_case(
     return HashModel(scheduler), sorted(arrivals, key=lambda arrival: arrival[0])
 
 
+@pytest.mark.parametrize("overlaps", [False, True], ids=["in turn", "overlapped"])
 @PROPERTY
 @given(requests=REQUESTS, limits=SETTINGS)
-def test_same_answers_under_any_schedule(requests: Requests, limits: Settings) -> None:
+def test_same_answers_under_any_schedule(
+    overlaps: bool, requests: Requests, limits: Settings
+) -> None:
     model, arrivals = build_case(requests, limits)
+    model.overlaps = overlaps
     max_model_len = model.scheduler.limits.max_model_len
     for now in range(21):
         for at, seq in arrivals:
@@ -310,12 +386,14 @@ def test_the_first_in_rank_is_never_overtaken(requests: Requests, limits: Settin
         assert first.id in [id for id, _, _ in step_shape(model.advance())]
 
 
+@pytest.mark.parametrize("overlaps", [False, True], ids=["in turn", "overlapped"])
 @PROPERTY
 @given(requests=REQUESTS, limits=SETTINGS, data=st.data())
 def test_aborts_at_any_moment_lose_no_block(
-    requests: Requests, limits: Settings, data: st.DataObject
+    overlaps: bool, requests: Requests, limits: Settings, data: st.DataObject
 ) -> None:
     model, arrivals = build_case(requests, limits)
+    model.overlaps = overlaps
     for _, seq in arrivals:
         model.scheduler.add(seq)
     victims = data.draw(st.lists(st.sampled_from([seq.id for _, seq in arrivals]), max_size=6))
@@ -325,7 +403,8 @@ def test_aborts_at_any_moment_lose_no_block(
         end(victim)
         model.scheduler.check_integrity()
         assert model.scheduler.find(victim) is None
-        step = model.advance()
+        model.advance()
+        step = model.under_way if overlaps else model.advance()
         assert step is None or victim not in [id for id, _, _ in step_shape(step)]
     model.finish()
     assert model.scheduler.pool.num_used_blocks == 0
