@@ -51,6 +51,8 @@ def _fits(layer: DecoderLayer) -> bool:
     products: list[Linear] = [layer.qkv, layer.out]
     if isinstance(layer.mlp, Mlp):
         mlps = [layer.mlp]
+    elif not isinstance(layer.mlp, Experts):  # the sum of several ranks'
+        return False
     else:
         mlps = [*layer.mlp.mlps, *([layer.mlp.shared.mlp] if layer.mlp.shared else [])]
         kinds = {(_kind_of(mlp.gate_up), _kind_of(mlp.down)) for mlp in layer.mlp.mlps}
@@ -69,7 +71,8 @@ def _kind_of(product: Linear) -> tuple[int, ...] | None:
 
 
 def _make_layer(layer: DecoderLayer, cache: KvCache) -> ProgramLayer:
-    mlp, experts = (layer.mlp, None) if isinstance(layer.mlp, Mlp) else (None, layer.mlp)
+    mlp = layer.mlp if isinstance(layer.mlp, Mlp) else None
+    experts = layer.mlp if isinstance(layer.mlp, Experts) else None
     if experts and experts.shared:
         mlp = experts.shared.mlp
     return ProgramLayer(
