@@ -22,7 +22,7 @@ from stoker_operator.cluster.client import KubeCluster
 Manifest = dict[str, Any]
 PLURALS = (
     *("llmdeployments", "warmpools", "pods", "services", "persistentvolumeclaims"),
-    *("leases", "secrets"),
+    *("leases", "secrets", "poddisruptionbudgets"),
 )
 
 

@@ -15,7 +15,10 @@ from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.errors import Conflict, NotFound
 
 Manifest = dict[str, Any]
-KINDS = ("LLMDeployment", "WarmPool", "Pod", "Service", "PersistentVolumeClaim")
+KINDS = (
+    *("LLMDeployment", "WarmPool", "Pod", "Service", "PersistentVolumeClaim"),
+    "PodDisruptionBudget",
+)
 
 
 class Killed(BaseException):
@@ -105,7 +108,7 @@ class FakeCluster:
 
         left = self._write("delete", {"kind": kind, "metadata": metadata}, change)
         self.graces[key] = grace_s
-        if not left["spec"].get("nodeName"):
+        if kind != "Pod" or not left["spec"].get("nodeName"):
             del self.objects[kind, key]
             return {"kind": "Status"}
         return left

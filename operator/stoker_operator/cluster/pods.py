@@ -94,9 +94,15 @@ def wake_instants(
 def see_owned(pod: Manifest, owner: str) -> Manifest:
     """The pod; as if on its way out when it is of an earlier owner of the same name, with which it
     is about to be collected. `owner`: uid."""
-    if any(each["uid"] == owner for each in pod["metadata"].get("ownerReferences", ())):
+    if is_owned(pod, owner):
         return pod
     return pod | {"metadata": pod["metadata"] | {"deletionTimestamp": "soon"}}
+
+
+def is_owned(manifest: Manifest, owner: str) -> bool:
+    """Whether an object belongs to the owner with this uid."""
+    references = manifest["metadata"].get("ownerReferences", ())
+    return any(each["uid"] == owner for each in references)
 
 
 def shows_life(pod: Manifest, announced: Announcement | None) -> bool:

@@ -26,6 +26,7 @@ SELECTORS = {
     "Pod": f"{names.LABEL_NAME}={names.RUNTIME_NAME}",
     "Service": names.LABEL_DEPLOYMENT,
     "PersistentVolumeClaim": "",
+    "PodDisruptionBudget": names.LABEL_DEPLOYMENT,
 }
 """Kinds that are followed, and the labels that concern us."""
 RETRY_S = 0.5

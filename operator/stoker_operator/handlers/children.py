@@ -1,4 +1,4 @@
-"""Secret, NetworkPolicy and Services of a deployment, made when it appears and kept in order.
+"""Secret, NetworkPolicy, Services and budget of a deployment, made when due and kept in order.
 
 Knows when a write is needed; does not know what is in them (`build` does). Never overwrites what
 somebody else made under the same name.
@@ -10,18 +10,21 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from stoker_api.names import pool_purpose, runtime_purpose
+from stoker_api.names import guard_name, pool_purpose, runtime_purpose
 from stoker_api.tokens import derive_token
 from stoker_api.v1alpha1 import LLMDeployment, WarmPool
+from stoker_operator.build.disruption_budget import build_disruption_budget
 from stoker_operator.build.network_policy import Release, build_network_policy
 from stoker_operator.build.secret import build_token_secret
 from stoker_operator.build.service import build_client_service, build_headless_service
 from stoker_operator.cluster.client import Cluster
 from stoker_operator.cluster.kinds import Manifest, key_of
+from stoker_operator.cluster.pods import is_owned
 from stoker_operator.cluster.snapshot import Snapshot
-from stoker_operator.errors import Conflict
+from stoker_operator.errors import Conflict, NotFound
 
 logger = logging.getLogger(__name__)
+BUDGET = "PodDisruptionBudget"
 
 
 class Children:
@@ -73,21 +76,43 @@ class Children:
         """Make both Services, or mend them."""
         client = build_client_service(deployment, self._gateway_host)
         for wanted in (client, build_headless_service(deployment)):
-            present = self._snapshot.get("Service", key_of(wanted))
-            if present is None:
-                await self._create(deployment, wanted, now)
-            elif not contains(present, wanted):
-                self._snapshot.upsert(await self._cluster.apply(wanted), "Service", now)
+            await self._keep(deployment, wanted, now)
+
+    async def apply_budget(self, deployment: LLMDeployment, now: float) -> None:
+        """Make the disruption budget, mend it, or take it away once nothing is promised."""
+        wanted = build_disruption_budget(deployment)
+        if wanted is not None:
+            await self._keep(deployment, wanted, now)
+            return
+        name = guard_name(deployment.metadata.name)
+        present = self._snapshot.get(BUDGET, f"{deployment.metadata.namespace}/{name}")
+        if present is None or not is_owned(present, deployment.metadata.uid):
+            return
+        try:
+            await self._cluster.delete(BUDGET, present["metadata"])
+        except (NotFound, Conflict):
+            return  # the watch brings what it is now
+        self._snapshot.remove(present, BUDGET)
+
+    async def _keep(self, deployment: LLMDeployment, wanted: Manifest, now: float) -> None:
+        """Make an object that is followed, or mend it."""
+        kind = wanted["kind"]
+        present = self._snapshot.get(kind, key_of(wanted))
+        if present is None:
+            await self._create(deployment, wanted, now)
+        elif not contains(present, wanted):
+            self._snapshot.upsert(await self._cluster.apply(wanted), kind, now)
 
     async def _create(self, deployment: LLMDeployment, wanted: Manifest, now: float) -> None:
-        mark = f"{deployment.key}#{wanted['metadata']['name']}"
+        kind = wanted["kind"]
+        mark = f"{deployment.key}#{kind}/{wanted['metadata']['name']}"
         if mark in self._tried:
             return
         self._tried.add(mark)
         try:
-            self._snapshot.upsert(await self._cluster.create(wanted), "Service", now)
+            self._snapshot.upsert(await self._cluster.create(wanted), kind, now)
         except Conflict:
-            logger.warning("Service %s exists and is not Stoker's; left alone", key_of(wanted))
+            logger.warning("%s %s exists and is not Stoker's; left alone", kind, key_of(wanted))
 
 
 def contains(present: Any, wanted: Any) -> bool:

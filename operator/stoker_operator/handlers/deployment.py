@@ -160,6 +160,7 @@ class DeploymentReconciler:
             DEMAND_TO_POD_SECONDS.observe(time.monotonic() - heard_at)
         nudge_at = await self._attend_pods(deployment, memory, now)
         await self._world.children.apply_services(deployment, now)
+        await self._world.children.apply_budget(deployment, now)
         seen = self._observe(deployment, template, demand, now)
         refresh_at = await self._reporter.report(deployment, seen, decision, memory, now)
         instants = (decision.wake_at, plan.wake_at, demand.changes_at, refresh_at, nudge_at)

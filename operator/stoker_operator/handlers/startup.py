@@ -28,6 +28,7 @@ _RESOURCES = {
     "Pod": ("", "v1", "pods"),
     "Service": ("", "v1", "services"),
     "PersistentVolumeClaim": ("", "v1", "persistentvolumeclaims"),
+    "PodDisruptionBudget": ("policy", "v1", "poddisruptionbudgets"),
 }
 
 

@@ -68,4 +68,4 @@ async def test_only_the_watched_namespaces_are_listed(server: ApiServer) -> None
     async with server.client() as cluster:
         await Resync(cluster, Snapshot(), ("a", "b"), lambda *_: None).once()
     assert all("/namespaces/" in path for _, path, _, _ in server.requests)
-    assert len(server.requests) == 10
+    assert len(server.requests) == 12

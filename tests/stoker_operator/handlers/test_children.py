@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 from stoker_api.tokens import derive_token
+from stoker_api.v1alpha1 import LLMDeployment
 from stoker_operator.build.network_policy import Release
 from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.handlers.children import Children, contains
@@ -95,3 +96,38 @@ def test_contains_what_is_wanted_whatever_else_there_is() -> None:
     assert not contains(present, {"b": {"c": [{"x": 4}]}})
     assert not contains(present, {"b": [1]})
     assert not contains(present, {"a": {"z": 1}})
+
+
+def _promise(least: int) -> LLMDeployment:
+    return make_llm(scaling={"minReplicas": least})
+
+
+async def test_a_budget_follows_what_is_promised_over_a_restart() -> None:
+    children, cluster, _ = _children()
+    await children.apply_budget(_promise(3), 0.0)
+    await children.apply_budget(_promise(3), 1.0)
+    [budget] = cluster.of_kind("PodDisruptionBudget")
+    assert budget["spec"]["minAvailable"] == 2
+    assert len(cluster.writes) == 1
+    await children.apply_budget(_promise(5), 2.0)
+    [budget] = cluster.of_kind("PodDisruptionBudget")
+    assert budget["spec"]["minAvailable"] == 4
+    later = Snapshot()
+    cluster.show(later, 3.0)
+    fresh = Children(cluster, later, b"key", HOST)
+    await fresh.apply_budget(_promise(1), 3.0)
+    assert cluster.of_kind("PodDisruptionBudget") == []
+    await fresh.apply_budget(_promise(1), 4.0)
+    assert len(cluster.writes) == 3
+
+
+async def test_somebody_elses_budget_is_left_alone() -> None:
+    children, cluster, snapshot = _children()
+    metadata = {"name": "chat-runtime", "namespace": "ns"}
+    cluster.put({"kind": "PodDisruptionBudget", "metadata": metadata, "spec": {"minAvailable": 9}})
+    for least in (3, 0):
+        await children.apply_budget(_promise(least), 0.0)
+        cluster.show(snapshot, 0.0)
+        await children.apply_budget(_promise(0), 1.0)
+    [budget] = cluster.of_kind("PodDisruptionBudget")
+    assert budget["spec"]["minAvailable"] == 9

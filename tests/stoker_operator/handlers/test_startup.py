@@ -107,7 +107,7 @@ def test_a_new_leader_looks_at_everything(intake: Intake) -> None:
 
 def test_only_low_level_handlers_are_registered(intake: Intake) -> None:
     registry = build_registry(intake, lambda: 1.0)
-    assert len(registry._watching.get_all_handlers()) == 5
+    assert len(registry._watching.get_all_handlers()) == 6
     assert not registry._changing.get_all_handlers()
     assert not registry._spawning.get_all_handlers()
 
