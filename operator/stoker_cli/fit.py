@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from stoker_cli.option import check_positive
 from stoker_operator.decide.fit import (
     GIB,
     KV_BYTES,
@@ -46,10 +47,14 @@ def fit(
         shape = derive_shape(config)
     except KeyError as error:
         raise typer.BadParameter(f"config.json has no {error}") from error
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise typer.BadParameter(f"config.json makes no sense: {error}") from error
+    check_positive(memory=memory)
     if quantization not in ("Auto", *WEIGHT_BITS):
-        raise typer.BadParameter(f"quantization must be Auto or {', '.join(WEIGHT_BITS)}")
+        words = f"--quantization must be Auto, {', '.join(WEIGHT_BITS)}, was {quantization!r}"
+        raise typer.BadParameter(words)
     if kv_cache not in KV_BYTES:
-        raise typer.BadParameter(f"kv-cache must be {', '.join(KV_BYTES)}, was {kv_cache}")
+        raise typer.BadParameter(f"--kv-cache must be {', '.join(KV_BYTES)}, was {kv_cache!r}")
     if not can_split(shape, gpus):
         heads = f"{shape.heads} heads and {shape.kv_heads} KV heads"
         raise typer.BadParameter(f"{heads} cannot be split over {gpus} GPUs")

@@ -39,7 +39,8 @@ def fetch_arrivals(key: str, namespace: str, address: str = "") -> dict[str, Any
         hint = "; forward its port 9090 and give `--operator http://localhost:9090`"
         raise typer.BadParameter(words + hint) from error
     if not told:
-        raise typer.BadParameter(f"no operator runs in namespace {namespace!r}")
+        words = f"no operator runs in namespace {namespace!r}"
+        raise typer.BadParameter(f"{words}; `--operator-namespace` says where else to look")
     return max(told, key=lambda one: len(one.get("minutes", ())))
 
 

@@ -97,7 +97,11 @@ def find_port(host: str) -> int:
     """A port that nobody listens on just now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
-        probe.bind((host, 0))
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            words = f"--host {host} is no address of this machine: {error.strerror}"
+            raise typer.BadParameter(words) from error
         return int(probe.getsockname()[1])
 
 
@@ -117,7 +121,10 @@ class _Served:
         self._process = subprocess.Popen(command, process_group=0, preexec_fn=ends_with_us)
         has_failed = not self._wait_ready(self._process)
         code = self._process.wait()
-        return 1 if has_failed and not code and not self._num_stops else max(0, code)
+        if code < 0:
+            say(f"the runtime was ended by {signal.Signals(-code).name}")
+            return 128 - code  # as shells say it
+        return code or int(has_failed and not self._num_stops)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         """The first stop drains, the second cuts what still runs."""

@@ -63,8 +63,13 @@ def test_more_gpus_share_the_weights_and_the_table_shows_their_number(checkpoint
         (json.dumps(CONFIG), ["--quantization", "Int3"]),
         (json.dumps(CONFIG), ["--kv-cache", "Int3"]),
         (json.dumps(CONFIG), ["--gpus", "3"]),
+        (json.dumps(CONFIG), ["--memory", "-3"]),
+        (json.dumps(CONFIG), ["--memory", "nan"]),
+        (json.dumps(CONFIG | {"hidden_size": "wide"}), []),
+        (json.dumps(CONFIG | {"num_hidden_layers": None}), []),
+        (json.dumps(CONFIG | {"num_attention_heads": 0}), []),
+        (json.dumps({"text_config": 3}), []),
     ],
-    ids=["broken", "a list", "empty", "unknown format", "unknown cache", "no even split"],
 )
 def test_what_cannot_be_read_is_refused(tmp_path: Path, content: str, options: list[str]) -> None:
     (tmp_path / "config.json").write_text(content)

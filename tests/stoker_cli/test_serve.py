@@ -76,6 +76,21 @@ def test_a_parent_that_is_killed_takes_the_runtime_along() -> None:
         wait_until(lambda: not any(map(is_running, family)), 60)
 
 
+@pytest.mark.parametrize(("script", "code"), [("kill -9 $$", 137), ("exit 3", 3), ("exit 0", 1)])
+def test_a_runtime_that_ends_by_itself_is_a_failure(
+    script: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    [port] = free_ports(1)
+    assert serve._Served(Place("127.0.0.1", port, "m")).run(["sh", "-c", script]) == code
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1"])
+def test_a_host_of_elsewhere_is_refused_by_name(host: str) -> None:
+    with pytest.raises(typer.BadParameter, match=f"--host {host}"):
+        find_port(host)
+
+
 def descendants(pid: int) -> list[int]:
     """Children and theirs."""
     words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

@@ -20,6 +20,7 @@ from stoker_cli.bench.measure import Goals
 from stoker_cli.bench.plan import Plan
 from stoker_cli.bench.screen import Screen
 from stoker_cli.bench.session import Session
+from stoker_cli.option import check_writable
 
 _CONCURRENCY = 8
 _DURATION_S = 30.0
@@ -50,6 +51,7 @@ def bench(
     json_file: options.JsonFile = None,
 ) -> None:
     """Load an OpenAI server, or two by turns; tell latencies, throughput and goodput."""
+    check_writable("--json", json_file)
     try:
         plan = Plan(
             workload=options.read_workload(workload, scale),
@@ -57,9 +59,11 @@ def bench(
             seed=seed,
             rate=rate,
             burstiness=burstiness,
-            concurrency=concurrency or (None if rate or trace else _CONCURRENCY),
+            concurrency=_CONCURRENCY
+            if concurrency is None and not (rate or trace)
+            else concurrency,
             num_requests=requests,
-            duration_s=duration or (None if requests or trace else _DURATION_S),
+            duration_s=_DURATION_S if duration is None and not (requests or trace) else duration,
             trace=options.read_rows(trace, scale),
             speed=speed,
         )

@@ -77,7 +77,7 @@ class Plan:
         }.items():
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be above 0, was {value}")
-        if self.burstiness < 0:
+        if not 0 <= self.burstiness < float("inf"):
             raise ValueError(f"--burstiness must be at least 0, was {self.burstiness}")
 
     @property

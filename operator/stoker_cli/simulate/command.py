@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stoker_cli.option import check_positive, check_writable
+
 if TYPE_CHECKING:
     from stoker_cli.simulate.subject import Subject
 
@@ -44,12 +46,17 @@ def simulate(
     compare: Annotated[bool, typer.Option(help="Also what other settings would do.")] = True,
     html: Annotated[Path | None, typer.Option(help="Write the timeline as a page here.")] = None,
     operator: Annotated[str, typer.Option(help="Address of the operator's metrics port.")] = "",
-    operator_namespace: Annotated[str, typer.Option(help="Where the operator runs.")] = "stoker",
+    operator_namespace: Annotated[
+        str, typer.Option(help="Where the operator runs.")
+    ] = "stoker-system",
 ) -> None:
     """Replay a trace, or a deployment's last day, under the operator's scaling rules."""
     from stoker_cli.simulate.account import Wish, tell
     from stoker_cli.simulate.subject import state_replica
 
+    check_positive(idle_timeout=idle_timeout, cold_start=cold_start)
+    check_positive(goal=goal, prefill=prefill, step=step)
+    check_writable("--html", html)
     if Path(name).exists() or name.endswith(FILES):
         subject = _from_file(Path(name))
     else:

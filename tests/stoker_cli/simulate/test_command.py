@@ -47,7 +47,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallCl
     pods = [{"metadata": {"name": "op"}, "spec": spec, "status": {"phase": "Running"}}]
     columns = ["minute", "requests", "peak", "input_tokens", "output_tokens"]
     told = {"columns": columns, "minutes": [[10, 3, 3, 60, 30], [55, 1, 1, 20, 10]]}
-    place = "/api/v1/namespaces/stoker/pods"
+    place = "/api/v1/namespaces/stoker-system/pods"  # where the README installs it
     documents = {
         f"{OURS}/llmdeployments/chat": manifest,
         place: {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods},
@@ -76,6 +76,24 @@ def test_a_deployment_that_nobody_asked_is_refused_in_words(cluster: SmallCluste
     result = CliRunner().invoke(app, ["simulate", "chat"])
     assert result.exit_code == 2
     assert "nothing was asked of team/chat" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--cold-start", "-1"),
+        ("--idle-timeout", "0"),
+        ("--prefill", "0"),
+        ("--step", "nan"),
+        ("--html", "/nowhere/out.html"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_by_name(
+    trace: Path, option: str, value: str
+) -> None:
+    result = CliRunner().invoke(app, ["simulate", str(trace), option, value])
+    assert result.exit_code == 2
+    assert f"{option} must be" in " ".join(result.output.split())
 
 
 def test_a_missing_trace_is_refused_in_words(tmp_path: Path) -> None:
