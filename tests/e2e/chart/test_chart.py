@@ -11,6 +11,9 @@ import yaml
 from e2e.harness.apiserver import ControlPlane
 from e2e.harness.settings import REPOSITORY, Settings
 from e2e.harness.toolchain import tools
+from stoker_api.environ import read_settings
+from stoker_gateway.settings import Settings as GatewaySettings
+from stoker_operator.settings import Settings as OperatorSettings
 
 pytestmark = pytest.mark.e2e
 
@@ -27,6 +30,8 @@ _REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"log": {"level": "loud"}}, "/log/level"),
     ({"watchNamespaces": ["Team_A"]}, "/watchNamespaces/0"),
     ({"gatway": {}}, "gatway"),
+    ({"drainDeadlineSeconds": 0}, "/drainDeadlineSeconds"),
+    ({"gateway": {"drainDeadlineSeconds": 0}}, "/gateway/drainDeadlineSeconds"),
 ]
 
 
@@ -65,6 +70,48 @@ def test_a_wrong_value_is_refused_by_its_path(
     printed = _helm(helm, "template", "stoker", str(_CHART), *flags, values=values)
     assert printed.startswith("refused"), printed
     assert words in printed
+
+
+def _pod(documents: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    deployments = [one for one in documents if one["kind"] == "Deployment"]
+    templates = {one["metadata"]["name"]: one["spec"]["template"] for one in deployments}
+    return dict(templates[f"stoker-{name}"])
+
+
+def _environ(pod: dict[str, Any]) -> dict[str, str]:
+    env = pod["spec"]["containers"][0]["env"]
+    return {one["name"]: one.get("value", "x") for one in env}
+
+
+def test_processes_read_large_numbers_of_a_values_file(helm: Path) -> None:
+    """Helm reads them as floats: a million would become `1e+06`."""
+    large = {"maxQueued": 2_000_000, "maxBodyBytes": 64_000_000, "drainDeadlineSeconds": 1_000_000}
+    documents = _render(helm, {"gateway": large, "drainDeadlineSeconds": 1_000_000})
+    gateway = read_settings(GatewaySettings, _environ(_pod(documents, "gateway")))
+    assert (gateway.max_queued, gateway.max_body_bytes) == (2_000_000, 64_000_000)
+    assert gateway.drain_deadline_s == 1_000_000
+    operator = read_settings(OperatorSettings, _environ(_pod(documents, "operator")))
+    assert operator.drain_deadline_s == 1_000_000
+
+
+def test_annotations_of_pods_may_be_changed_but_not_those_that_processes_need(helm: Path) -> None:
+    given = {"prometheus.io/scrape": "false", "a/b": "c"}
+    pod = _pod(_render(helm, {"gateway": {"podAnnotations": given}}), "gateway")
+    assert pod["metadata"]["annotations"] == {
+        "stoker.dev/internal-ports": "8090,8091",
+        "prometheus.io/port": "8090",
+        **given,
+    }
+    rendered = _helm(
+        helm,
+        "template",
+        "stoker",
+        str(_CHART),
+        "--kube-version",
+        "1.34.4",
+        values={"gateway": {"podAnnotations": given}},
+    )
+    assert rendered.count("prometheus.io/scrape") == 1
 
 
 @pytest.mark.parametrize("values", [{}, _EVERYTHING], ids=["defaults", "everything"])
