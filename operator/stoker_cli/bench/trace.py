@@ -12,6 +12,8 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -54,7 +56,7 @@ def read_trace(path: Path) -> list[Row]:
     data = path.read_bytes()
     try:
         text = (gzip.decompress(data) if data.startswith(_GZIP) else data).decode()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise TraceInvalid(f"{path.name}: {error}") from error
     return parse_trace(text)
 
@@ -92,7 +94,7 @@ def _each(items: Iterable[_Item], read: Callable[[_Item], Row]) -> list[Row]:
             row = read(item)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise TraceInvalid(f"request {number} of the trace: {error!r}"[:300]) from error
-        if row.input_tokens < 1 or row.output_tokens < 0 or row.at_s != row.at_s:
+        if row.input_tokens < 1 or row.output_tokens < 0 or not math.isfinite(row.at_s):
             raise TraceInvalid(f"request {number} of the trace has impossible numbers")
         rows.append(replace(row, output_tokens=max(1, row.output_tokens)))
     return rows

@@ -6,8 +6,9 @@ because most templates know no parts. Called by the reader of chat requests.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
+
+import msgspec
 
 from stoker_runtime.server.refusal import Refusal, invalid, unsupported
 
@@ -106,10 +107,13 @@ def _read_call(call: object, where: str) -> Message:
 
 
 def _parse_arguments(text: str) -> object:
-    """The object that the text is, as templates expect it; any other text stays one."""
+    """The object that the text is, as templates expect it; any other text stays one.
+
+    So does an object that holds half a surrogate pair, which no tokenizer takes.
+    """
     try:
-        value = json.loads(text or "{}")
-    except (ValueError, RecursionError):
+        value = msgspec.json.decode(text or "{}")
+    except (msgspec.DecodeError, RecursionError):
         return text
     return value if isinstance(value, dict) else text
 

@@ -70,8 +70,18 @@ def test_no_text_breaks_the_reader(text: str) -> None:
     assert rows[0].at_s == 0
 
 
-def test_damaged_archives_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", ["nan", "inf", "-inf", "1e999"])
+def test_an_arrival_that_never_comes_is_refused(at: str) -> None:
+    with pytest.raises(TraceInvalid, match="request 3 of the trace has impossible numbers"):
+        parse_trace(f"{PLAIN}{at},1,1\n")
+
+
+ARCHIVE = gzip.compress(PLAIN.encode() * 9)
+
+
+@pytest.mark.parametrize("damaged", [ARCHIVE[:-9], ARCHIVE[:20] + b"\xff" * 20 + ARCHIVE[40:]])
+def test_damaged_archives_are_refused(tmp_path: Path, damaged: bytes) -> None:
     path = tmp_path / "t.csv.gz"
-    path.write_bytes(gzip.compress(PLAIN.encode())[:-9])
+    path.write_bytes(damaged)
     with pytest.raises(TraceInvalid, match=r"t\.csv\.gz"):
         read_trace(path)

@@ -82,8 +82,9 @@ def test_messages_reach_the_template_plain() -> None:
         ("[1]", "[1]"),
         ("not JSON", "not JSON"),
         ("[" * 100_000, "[" * 100_000),
+        (r'{"a": "\ud800"}', r'{"a": "\ud800"}'),
     ],
-    ids=["object", "nothing", "list", "text", "deep"],
+    ids=["object", "nothing", "list", "text", "deep", "half a pair"],
 )
 def test_arguments_of_calls_are_objects_where_they_can_be(arguments: str, read: object) -> None:
     function = {"name": "f", "arguments": arguments}
