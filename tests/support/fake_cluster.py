@@ -123,6 +123,19 @@ class FakeCluster:
 
         return self._write("change", manifest, change)
 
+    async def share(self, manifest: Manifest) -> None:
+        """See `Cluster`."""
+        added = manifest["metadata"]["ownerReferences"]
+
+        def change(known: Manifest | None) -> Manifest:
+            if known is None:
+                raise NotFound("gone")
+            kept = known["metadata"].get("ownerReferences", [])
+            owners = [*(one for one in kept if one not in added), *added]
+            return known | {"metadata": known["metadata"] | {"ownerReferences": owners}}
+
+        self._write("share", manifest, change)
+
     async def create(self, manifest: Manifest) -> Manifest:
         """See `Cluster`."""
 

@@ -45,6 +45,16 @@ def build_return(pool: WarmPool, pod: Manifest) -> Manifest:
     return _change(pod, build_owner(pool), labels, marks | pool.spec.pod.annotations)
 
 
+def build_shared_key(pod: Manifest) -> Manifest:
+    """The change that keeps the pool's Secret for as long as the pod lives: what a container starts
+    with is fixed, and the pool may go while its pod serves a deployment."""
+    metadata = pod["metadata"]
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
+    name = names.pool_child_name(metadata["labels"][names.LABEL_POOL])
+    shared = {"namespace": metadata["namespace"], "name": name, "ownerReferences": [owner]}
+    return {"kind": "Secret", "metadata": shared}
+
+
 def build_load(deployment: LLMDeployment, token: str | None) -> Manifest:
     """The body of `POST /load`: what a fresh pod is told by flags and environment."""
     body: Manifest = {

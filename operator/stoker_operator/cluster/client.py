@@ -29,6 +29,7 @@ KEEP_ALIVE_S = 85.0
 """Just less than the API server keeps an idle connection; every resync uses several."""
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
 JSON = "application/json"
 
 Query = tuple[tuple[str, str], ...]
@@ -62,6 +63,9 @@ class Cluster(Protocol):
 
     async def change(self, manifest: Manifest) -> Manifest:
         """Merge a manifest into the very object with its uid and version; what is there now."""
+
+    async def share(self, manifest: Manifest) -> None:
+        """Add the owners of a manifest to those that the object has: it goes with the last one."""
 
     async def delete(self, kind: str, metadata: Manifest, grace_s: int | None = None) -> Manifest:
         """Delete the very object with that uid, and version if one is given; what is left of it
@@ -101,6 +105,10 @@ class KubeCluster:
     async def change(self, manifest: Manifest) -> Manifest:
         """See `Cluster`."""
         return await self._write(manifest, MERGE)
+
+    async def share(self, manifest: Manifest) -> None:
+        """See `Cluster`. A strategic merge: owners are told apart by their uid."""
+        await self._write(manifest, STRATEGIC)
 
     async def delete(self, kind: str, metadata: Manifest, grace_s: int | None = None) -> Manifest:
         """See `Cluster`."""

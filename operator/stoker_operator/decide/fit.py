@@ -26,6 +26,8 @@ WEIGHT_BITS = {"None": 16.0, "FP8": 8.0, "Int8": 8.0, "Int4": 4.0}
 GROUP_SIZE = 128
 """Rows that share a scale in 4-bit checkpoints."""
 KV_BYTES = {"Auto": 2.0, "FP8": 1.0, "Int8": 1.0}
+SCALE_BYTES = 4
+"""Of each head of each token in a cache of 8 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,8 @@ def weights_bytes(shape: Shape, quantization: str, gpus: int = 1) -> int:
 def kv_bytes_per_token(shape: Shape, kv_dtype: str = "Auto", gpus: int = 1) -> int:
     """Bytes of keys and values of one token on each GPU; every GPU has at least one KV head."""
     heads = max(1, math.ceil(shape.kv_heads / gpus))
-    per_head = shape.head_dim * KV_BYTES[kv_dtype] + (0.0 if kv_dtype == "Auto" else 2.0)
+    scale_bytes = 0 if kv_dtype == "Auto" else SCALE_BYTES
+    per_head = shape.head_dim * KV_BYTES[kv_dtype] + scale_bytes
     return math.ceil(2 * shape.layers * heads * per_head)
 
 

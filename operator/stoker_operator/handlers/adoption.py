@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from stoker_api import names
 from stoker_api.conditions import Reason
 from stoker_api.v1alpha1 import LLMDeployment
-from stoker_operator.build.adoption import build_adoption, build_load
+from stoker_operator.build.adoption import build_adoption, build_load, build_shared_key
 from stoker_operator.build.frame import PodSettings
 from stoker_operator.build.pod import PodOrder
 from stoker_operator.build.standby import locate
@@ -41,7 +41,8 @@ from stoker_operator.decide.pool import (
 from stoker_operator.errors import Conflict, NotFound
 from stoker_operator.handlers.memory import Memory
 from stoker_operator.handlers.pools import Pools
-from stoker_operator.handlers.release import EMPTY_GRACE_S, Release
+from stoker_operator.handlers.release import Release
+from stoker_operator.handlers.removal import EMPTY_GRACE_S
 
 logger = logging.getLogger(__name__)
 
@@ -114,15 +115,29 @@ class Adoption:
     ) -> Note | None:
         """Go on with pods of pools that are ours or let go; what failed, if something did."""
         failed = None
-        for pod in self._snapshot.pods(deployment.key):
+        pods = self._snapshot.pods(deployment.key)
+        memory.shared &= {pod["metadata"]["uid"] for pod in pods}
+        for pod in pods:
             metadata = pod["metadata"]
             if not pool_of(pod) or "deletionTimestamp" in metadata:
                 continue
+            await self._share_key(pod, memory)
             if names.ANNOTATION_RELEASED_AT in metadata.get("annotations", {}):
                 await self._release.see_off(pod, now)
             elif metadata["labels"].get(names.LABEL_TEMPLATE) == template:
                 failed = await self._see_in(deployment, pod, memory, now) or failed
         return failed
+
+    async def _share_key(self, pod: Manifest, memory: Memory) -> None:
+        """Have the pool's key outlive the pool, once per pod and process."""
+        uid = pod["metadata"]["uid"]
+        if uid in memory.shared or self._pools.token("") is None:
+            return
+        memory.shared.add(uid)
+        try:
+            await self._cluster.share(build_shared_key(pod))
+        except NotFound:
+            logger.warning("%s cannot start again: its pool's key is gone", key_of(pod))
 
     async def _take(self, deployment: LLMDeployment, pod: Manifest, order: PodOrder) -> bool:
         """One write that only one of two can win; then the order to load, not waited for."""

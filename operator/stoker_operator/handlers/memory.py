@@ -40,6 +40,8 @@ class Memory:
     """Until when replicas are started fresh, because a standby failed."""
     written_at: float = 0.0
     """When the status was last written."""
+    shared: set[str] = field(default_factory=set)
+    """Adopted pods that the key of their pool stays for, by uid."""
     timed: set[str] = field(default_factory=set)
     """Pods whose cold start has been recorded."""
     last_cold_start: ColdStart | None = None

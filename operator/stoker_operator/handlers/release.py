@@ -18,11 +18,9 @@ from stoker_operator.cluster.standby import pool_of
 from stoker_operator.decide.pool import is_worth_returning
 from stoker_operator.errors import Conflict, NotFound
 from stoker_operator.handlers.pools import Pools
+from stoker_operator.handlers.removal import EMPTY_GRACE_S, delete_pod
 
 logger = logging.getLogger(__name__)
-
-EMPTY_GRACE_S = 5
-"""A pod that could not load, or has unloaded, has nothing to finish."""
 
 
 class Release:
@@ -73,14 +71,7 @@ class Release:
     async def delete(self, pod: Manifest, now: float, grace_s: int | None = None) -> None:
         """Delete the very pod; it no longer counts. `grace_s`: else what its spec says."""
         metadata = {key: pod["metadata"][key] for key in ("namespace", "name", "uid")}
-        try:
-            left = await self._cluster.delete("Pod", metadata, grace_s)
-        except (NotFound, Conflict):
-            left = {}
-        if left.get("kind") == "Pod" and left["metadata"].get("deletionTimestamp"):
-            self._snapshot.upsert(left, "Pod", now)
-        else:
-            self._snapshot.remove(pod, "Pod")
+        await delete_pod(self._cluster, self._snapshot, {"metadata": metadata}, now, grace_s)
 
     def _is_wanted(self, pod: Manifest) -> bool:
         key = pool_of(pod)

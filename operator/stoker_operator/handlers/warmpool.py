@@ -40,14 +40,13 @@ from stoker_operator.decide.pool_size import (
 )
 from stoker_operator.decide.pool_status import PoolSources, derive_pool_status, keep_sizing
 from stoker_operator.decide.rollout import pick_victims, plan_rollout
-from stoker_operator.errors import Conflict, NotFound, Rejected
+from stoker_operator.errors import NotFound, Rejected
 from stoker_operator.handlers.children import Children
 from stoker_operator.handlers.memory import REJECTED_RETRY_S
 from stoker_operator.handlers.pools import PoolMemory, Pools
+from stoker_operator.handlers.removal import EMPTY_GRACE_S, delete_pod
 
 logger = logging.getLogger(__name__)
-EMPTY_GRACE_S = 5
-"""A pod without requests has nothing to finish: it goes in seconds, not at its drain deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,17 +193,8 @@ class WarmPoolReconciler:
         for pod in doomed:
             if pod["metadata"]["uid"] in self._pools.taking:
                 continue
-            try:
-                left = await self._cluster.delete("Pod", pod["metadata"], EMPTY_GRACE_S)
-            except NotFound:
-                left = {}
-            except Conflict:
-                continue  # it has changed; the watch says how
-            if left.get("kind") == "Pod":
-                self._snapshot.upsert(left, "Pod", now)
-            else:
-                self._snapshot.remove(pod, "Pod")
-            logger.info("delete standby %s", key_of(pod))
+            if await delete_pod(self._cluster, self._snapshot, pod, now, EMPTY_GRACE_S):
+                logger.info("delete standby %s", key_of(pod))
 
     async def _report(
         self, key: str, pool: WarmPool, wish: _Wish, memory: PoolMemory, now: float

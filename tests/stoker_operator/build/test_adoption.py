@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from stoker_operator.build.adoption import build_adoption, build_load, build_return
+from stoker_operator.build.adoption import (
+    build_adoption,
+    build_load,
+    build_return,
+    build_shared_key,
+)
 from stoker_operator.build.pod import PodOrder
 from support.builders import make_llm, make_warm_pool
 
@@ -79,3 +84,11 @@ def test_an_order_says_what_a_fresh_pods_flags_say() -> None:
 
 def test_where_pods_take_any_order_there_is_no_key_in_it() -> None:
     assert "token" not in build_load(make_llm(), None)
+
+
+def test_a_pools_key_is_shared_with_the_pod_and_controlled_by_the_pool_alone() -> None:
+    pod = {"metadata": {"name": "p", "namespace": "ns", "uid": "u"}}
+    pod["metadata"]["labels"] = {"stoker.dev/pool": "shared"}  # type: ignore[assignment]
+    [owner] = build_shared_key(pod)["metadata"]["ownerReferences"]
+    assert owner == {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}
+    assert build_shared_key(pod)["metadata"]["name"] == "shared-pool"

@@ -59,6 +59,17 @@ async def test_annotates_and_deletes_the_very_object(
     assert server.requests[-1][3] == {"preconditions": {"uid": "u"}}
 
 
+async def test_owners_are_added_to_those_that_are_there(
+    server: ApiServer, cluster: KubeCluster
+) -> None:
+    server.put(PATH, POD)
+    metadata = {"namespace": "ns", "name": "a", "ownerReferences": [{"uid": "u2"}]}
+    await cluster.share({"kind": "Pod", "metadata": metadata})
+    method, path, _, body = server.requests[-1]
+    assert (method, path) == ("PATCH", PATH)
+    assert body["metadata"]["ownerReferences"] == [{"uid": "u2"}]
+
+
 async def test_changes_and_deletes_the_very_version_where_one_is_named(
     server: ApiServer, cluster: KubeCluster
 ) -> None:

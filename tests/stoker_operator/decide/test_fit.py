@@ -86,6 +86,7 @@ def test_tensor_parallelism_splits_all_but_norms_and_never_a_kv_head() -> None:
     assert kv_bytes_per_token(shape, gpus=8) * 8 == kv_bytes_per_token(shape)
     assert kv_bytes_per_token(shape, gpus=16) == kv_bytes_per_token(shape, gpus=8)
     assert kv_bytes_per_token(shape, "Int8") < 0.52 * kv_bytes_per_token(shape)
+    assert kv_bytes_per_token(derive_shape(LLAMA_8B), "FP8") == 2 * 32 * 8 * (128 + 4)
 
 
 def test_the_message_shows_the_sum_and_the_remedies() -> None:

@@ -311,3 +311,57 @@ async def test_killed_at_any_write_of_a_pod_it_converges_to_the_same_end(reply_l
         world.restart()
         await _live_a_life(world, killed_in)
         assert _end_state(world) == wanted, f"killed at write {kill_at}"
+
+
+def _key_owners(world: PoolWorld) -> list[str]:
+    secret = world.cluster.objects["Secret", "ns/shared-pool"]
+    return [owner["kind"] for owner in secret["metadata"]["ownerReferences"]]
+
+
+async def test_the_key_that_an_adopted_pod_starts_with_stays_for_it(world: PoolWorld) -> None:
+    """What the container reads when it starts again is fixed: it must not go with the pool."""
+    assert _key_owners(world) == ["WarmPool"]
+    await world.wake()
+    assert _key_owners(world) == ["WarmPool", "Pod"]
+    world.restart()
+    world.demand(running=1)
+    await world.settle()
+    assert _key_owners(world) == ["WarmPool", "Pod"]
+    shares = [verb for verb, _, _ in world.cluster.writes if verb == "share"]
+    assert len(shares) == 2, "once for each process"
+
+
+async def test_a_pool_that_goes_while_its_standby_is_adopted_takes_it_not_along(
+    world: PoolWorld,
+) -> None:
+    world.demand(queued=1)
+    await world.settle()
+    del world.cluster.objects["WarmPool", POOL]
+    del world.cluster.objects["Secret", "ns/shared-pool"]
+    world.restart()
+    await world.settle()
+    [pod] = world.of_deployment()
+    world.announce(pod)
+    await world.settle()
+    assert world.status.ready_replicas == 1
+    assert len(world.ports.orders("/load")) == 2
+    world.idle(61)
+    await world.settle()
+    assert world.live == [], "there is no pool to return to"
+
+
+async def test_a_deployment_that_goes_while_its_pod_loads_leaves_the_pod_to_the_collector(
+    world: PoolWorld,
+) -> None:
+    """It is owned by what is gone: nobody else takes it, and the pool makes another standby."""
+    world.demand(queued=1)
+    await world.settle()
+    [pod] = world.of_deployment()
+    world.demand()
+    del world.cluster.objects["LLMDeployment", KEY]
+    world.now += 11
+    await world.settle()
+    assert owner_of(world.of_deployment()[0]) == ("LLMDeployment", "chat")
+    assert name_of(pod) not in [name_of(one) for one in world.standbys]
+    assert len(world.standbys) == 1
+    assert world.ports.orders("/unload") == []
