@@ -1,128 +1,136 @@
 """What the GPU path does on the card of this machine: right first, then fast. `make bench-gpu`.
 
-Knows the order of things and how to show them. Needs no network and less than ten minutes; prints
-markdown for `runtime/README.md`. `--dry-run` needs no GPU: a file of kernels is compiled, checks
-run in Triton's interpreter with small shapes, what is left out is named. Where nothing can be
-installed: `PYTHONPATH=runtime:tests:bench/runtime python3 bench/gpu/main.py`.
+Knows the order of the parts and their time; does not know what they do. Each part is a process of
+its own, so that one that hangs or breaks the card's context takes no other with it; what it finds
+is in a file before it goes on, and a second run goes on where the first was cut off. Needs no
+network and less than ten minutes. `--dry-run` goes the same way with small shapes, on a processor.
+Where nothing can be installed: `PYTHONPATH=runtime:tests:bench/runtime python3 bench/gpu/main.py`.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import os
+import signal
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-STARTED = time.monotonic()
-NEEDS_GPU = ("peaks", "products", "engines", "peers")
+from figures import Journal, tabulate
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process."""
+
+    module: str
+    function: str
+    seconds: float
+    """When it is ended; a dry run may be slow."""
+    needs: tuple[str, ...] = ()
+    """Packages that may be missing on a machine that was not made for this."""
+
+
+_ENGINE = ("msgspec", "tokenizers", "safetensors")
+PARTS = {
+    "kernels": Part("kernels", "build", 150, ("triton",)),
+    "checks": Part("kernels", "check", 120, ("pytest", "hypothesis", "numpy")),
+    "peaks": Part("stand", "measure", 20),
+    "attention": Part("attention", "measure", 40),
+    "products": Part("products", "measure", 60),
+    "decode": Part("engines", "measure_decode", 80, _ENGINE),
+    "starts": Part("engines", "measure_starts", 60, _ENGINE),
+    "standbys": Part("engines", "measure_standbys", 60, _ENGINE),
+    "mix": Part("engines", "measure_mix", 80, _ENGINE),
+    "peers": Part("peers", "measure", 120, (*_ENGINE, "transformers")),
+}
 
 
 def main(args: Sequence[str]) -> int:
-    """Run what this machine can; the exit code says whether every kernel was right."""
+    """Run the parts; the exit code says whether all were done and every kernel was right."""
+    options = parse(args)
+    journal = Journal(options.results)
+    if options.part:
+        run_part(options, journal)
+        return 0
+    undone = []
+    for name in options.parts.split(","):
+        problem = "" if journal.read(name)[1] else supervise(name, args, options)
+        if problem:
+            undone.append(f"{name}: {problem}")
+        found = journal.read(name)[0]
+        if found:
+            print(f"\n### {name}\n\n{tabulate(found)}", flush=True)
+    for line in undone:
+        print(f"left out, {line}")
+    wrong = journal.find("checks", "tests of kernels failed")
+    return 1 if undone or wrong else 0
+
+
+def parse(args: Sequence[str]) -> argparse.Namespace:
+    """The options of a run, or of one part of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dry-run", action="store_true", help="without a GPU")
-    parser.add_argument("--minutes", type=float, default=9.0, help="no engine starts later")
-    parser.add_argument("--models", default="0.6B,1.7B,8B")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "bench-gpu")
+    parser.add_argument("--dry-run", action="store_true", help="small shapes, without a GPU")
+    parser.add_argument("--minutes", type=float, default=9.5, help="for all parts together")
+    parser.add_argument("--parts", default=",".join(PARTS), help="which, in this order")
+    parser.add_argument("--part", choices=PARTS, help="only this one, here and now")
+    scratch = Path(tempfile.gettempdir()) / "bench-gpu"
+    parser.add_argument("--folder", type=Path, default=scratch, help="for checkpoints")
+    parser.add_argument("--results", type=Path, help="for figures; default: in the folder")
     options = parser.parse_args(args)
+    options.deadline = time.monotonic() + 60 * options.minutes
+    run = "dry" if options.dry_run else "results"
+    options.results = options.results or options.folder / run
+    return options
+
+
+def supervise(name: str, args: Sequence[str], options: argparse.Namespace) -> str:
+    """Run a part as a process, as long as it may; what went wrong, if anything."""
+    part = PARTS[name]
+    if missing := [one for one in part.needs if importlib.util.find_spec(one) is None]:
+        return f"{', '.join(missing)} missing here; carry wheels and put them into PYTHONPATH"
+    seconds = options.deadline - time.monotonic()
+    if not options.dry_run:
+        seconds = min(seconds, part.seconds)
+    if seconds <= 0:
+        return "no time left"
+    command = [sys.executable, str(Path(__file__)), *args, "--part", name]
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        code = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return f"ended after {seconds:.0f} s"
+    finally:
+        end(process.pid)
+    return f"exit code {code}" if code else ""
+
+
+def end(group: int) -> None:
+    """Whoever is left of a part."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def run_part(options: argparse.Namespace, journal: Journal) -> None:
+    """Measure one part and keep each figure as soon as it is known."""
     if options.dry_run:
         os.environ["TRITON_INTERPRET"] = "1"
-    import torch
+    from stand import Stand
 
-    if not options.dry_run and not torch.cuda.is_available():
-        print("there is no NVIDIA GPU here; --dry-run checks what can be checked without one")
-        return 2
-    device = torch.device("cpu" if options.dry_run else "cuda")
-    build_kernels(device, is_dry=options.dry_run)
-    wrong = check(device)
-    if options.dry_run or wrong:
-        print(f"\nleft out: {', '.join(NEEDS_GPU)}")
-        return 1 if wrong else 0
-    measure(options)
-    return 0
-
-
-def build_kernels(device: object, *, is_dry: bool) -> None:
-    """Compile ahead what the card needs; of a dry run only a file, to see that it can be done."""
-    import torch
-
-    from stoker_runtime.kernels.gpu.cache import COMPILED
-    from stoker_runtime.kernels.gpu.catalogue import FILES
-    from stoker_runtime.kernels.gpu.compiler import Order, build
-
-    if is_dry:
-        arch, folder, files = "sm_90", Path(tempfile.mkdtemp()), ("rows",)
-    else:
-        major, minor = torch.cuda.get_device_capability()
-        arch, folder, files = f"sm_{major}{minor}", COMPILED, FILES
-    processes = len(os.sched_getaffinity(0))
-    made = build(Order([arch], folder, processes, files), lambda done, total: None)[arch]
-    spilled = [one.key for one in made if one.stack_bytes]
-    say("Kernels", [[arch, str(len(made)), str(len(spilled))]], ["for", "compiled", "spilled"])
-
-
-def check(device: object) -> list[str]:
-    """Every kernel beside its twin; the names of those that are wrong."""
-    import products
-
-    found = list(products.check(device))  # type: ignore[arg-type]
-    wrong = [name for name, error, bound in found if not error <= bound]
-    worst = max(found, key=lambda one: one[1] / one[2])
-    rows = [[str(len(found)), str(len(wrong)), f"{worst[0]}: {worst[1]:.1e} of {worst[2]:.0e}"]]
-    say("Products beside their twins", rows, ["checked", "wrong", "worst"])
-    for name in wrong:
-        print(f"WRONG: {name}")
-    return wrong
-
-
-def measure(options: argparse.Namespace) -> None:
-    """Peaks, products, engines, peers, as long as there is time."""
-    import products
-    import torch
-    from stopwatch import measure_peaks
-
-    peaks = measure_peaks()
-    card = torch.cuda.get_device_name()
-    numbers = [f"{peaks.copied_bytes_per_s / 1e12:.2f}", f"{peaks.flops_per_s / 1e12:.0f}"]
-    say("Peaks", [[card, *numbers]], ["card", "copy TB/s", "bf16 TFLOP/s"])
-    titles = ["product", "rows", "stored as", "µs", "times bf16", "of copy bandwidth"]
-    say("Products", products.measure(peaks), titles)
-    torch.cuda.empty_cache()
-    measure_engines(options, peaks.copied_bytes_per_s)
-    for peer in ("vllm", "sglang"):
-        if importlib.util.find_spec(peer) is None:
-            print(f"\n{peer} is not installed: not compared")
-
-
-def measure_engines(options: argparse.Namespace, copied_bytes_per_s: float) -> None:
-    """Each model in engine processes of its own; what can't run is named and the rest goes on."""
-    try:
-        import engines
-    except ModuleNotFoundError as error:
-        print(f"\nengines left out: {error.name} is missing")
-        return
-    titles = ["model", "stored as", "start to each phase, s", "tokens/s", "1 stream, of the limit"]
-    for name in options.models.split(","):
-        if time.monotonic() - STARTED > 60 * options.minutes:
-            print(f"\nno time left for {name}")
-            continue
-        try:
-            rows = engines.measure(options.folder, [name], copied_bytes_per_s)
-            say(f"Engine, {name}", rows, titles)
-        except SystemExit as error:  # of an engine process that ended
-            print(f"\n{name}: {error}")
-
-
-def say(title: str, rows: Iterable[list[str]], titles: list[str]) -> None:
-    """A markdown table, each row as soon as it is known."""
-    print(f"\n### {title} ({time.monotonic() - STARTED:.0f} s)\n")
-    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
-    for row in rows:
-        print(f"| {' | '.join(row)} |", flush=True)
+    stand = Stand(options.dry_run, journal, options.folder)
+    part = PARTS[options.part]
+    journal.begin(options.part)
+    for figure in getattr(importlib.import_module(part.module), part.function)(stand):
+        journal.add(options.part, figure)
+    journal.finish(options.part)
 
 
 if __name__ == "__main__":

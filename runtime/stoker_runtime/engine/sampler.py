@@ -7,6 +7,7 @@ Sequences are read before the scores are there, which may be while the step befo
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from stoker_runtime.engine.wishes import Draws, Wishes, build_wishes
 from stoker_runtime.schedule.sequence import Sequence
 
 if TYPE_CHECKING:
+    from stoker_runtime.engine.ledger import Adjustment, Ledger
     from stoker_runtime.kernels.gpu.sampling import Asked
 
 LOST = -1
@@ -49,6 +51,8 @@ class Draw:
     penalties: Penalties | None
     asked: Asked | None
     """Of the kernel, where that draws."""
+    adjustment: Adjustment | None
+    """Of the scores that it draws from; None, too, if nobody asks for any."""
 
     def make(
         self, logits: torch.Tensor, newest: torch.Tensor
@@ -79,7 +83,12 @@ class Draw:
         if self.asked is not None:
             from stoker_runtime.kernels.gpu.sampling import draw  # not before: see `Sampler`
 
-            return draw(self._adjust(logits, newest), replace(self.asked, lengths=self.lengths))
+            asked = replace(self.asked, lengths=self.lengths)
+            if self.adjustment is None:
+                return draw(logits, asked)
+            tokens = draw(self.adjustment.adjust(logits, self.lengths), asked)
+            self.adjustment.count(tokens)
+            return tokens
         finite = logits.amax(dim=-1).isfinite()
         if finite.all():
             return self._draw_finite(logits, newest)
@@ -128,11 +137,12 @@ class Sampler:
         """Of the last draw, while none of them has ended."""
         self._wishes = Wishes(None, None, (), (), ())
         self._asked: Asked | None = None
+        self._adjustment: Adjustment | None = None
 
     def prepare(self, seqs: Rows[Sequence]) -> Draw:
         """The next draw of these sequences, one row each."""
         wishes = self._read(seqs)
-        rows, device = wishes.penalised, self._device
+        rows, device = () if self._by_kernel else wishes.penalised, self._device
         penalised = [seqs[row] for row in rows]
         return Draw(
             seqs=tuple(seqs),
@@ -141,17 +151,20 @@ class Sampler:
             scored=send(wishes.logprobs, torch.int64, device) if wishes.logprobs else None,
             penalties=self._tally.count(rows, penalised, device) if rows else None,
             asked=self._asked,
+            adjustment=self._adjustment,
         )
 
     def forget(self, seq_id: str) -> None:
         """A sequence has ended."""
+        if self._by_kernel:
+            self._ledger.forget(seq_id)
         self._tally.forget(seq_id)
         self._seqs = []
 
     @property
     def num_remembered(self) -> int:
         """Sequences whose tokens are counted."""
-        return len(self._tally)
+        return len(self._ledger if self._by_kernel else self._tally)
 
     def _read(self, seqs: Rows[Sequence]) -> Wishes:
         """The wishes of the last step, if the batch is the same."""
@@ -159,15 +172,21 @@ class Sampler:
         if len(known) != len(seqs) or any(a is not b for a, b in zip(known, seqs, strict=True)):
             self._seqs = list(seqs)
             self._wishes = build_wishes(seqs, self._vocab, self._device)
-            self._asked = self._ask(seqs)
+            if self._by_kernel:
+                self._ask(seqs)
         return self._wishes
 
-    def _ask(self, seqs: Rows[Sequence]) -> Asked | None:
-        if not self._by_kernel:
-            return None
+    def _ask(self, seqs: Rows[Sequence]) -> None:
         from stoker_runtime.engine.asked import build_asked  # not before: a CPU needs none of it
 
-        return build_asked(seqs, self._device)
+        self._asked = build_asked(seqs, self._device)
+        self._adjustment = self._ledger.enter(seqs)
+
+    @functools.cached_property
+    def _ledger(self) -> Ledger:
+        from stoker_runtime.engine.ledger import Ledger  # see `_ask`
+
+        return Ledger(self._device, self._vocab)
 
 
 def _draw(logits: torch.Tensor, draws: Draws, lengths: torch.Tensor) -> torch.Tensor:  # [num_rows]

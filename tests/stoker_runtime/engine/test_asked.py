@@ -60,3 +60,27 @@ def test_rows_whose_scores_are_no_numbers_get_no_token(by_kernel: bool) -> None:
     drawn = draw(logits, seqs, by_kernel=by_kernel)
     assert [type(one) for one in drawn] == [Drawn, type(None), type(None), Drawn]
     assert draw(logits[1:2], seqs[1:2], by_kernel=by_kernel) == [None]
+
+
+def test_penalties_follow_what_is_drawn_from_step_to_step() -> None:
+    said: dict[bool, list[list[int]]] = {}
+    for by_kernel in (False, True):
+        sampler = Sampler(DEVICE, VOCAB, by_kernel=by_kernel)
+        seqs = [
+            make_sequence(0, temperature=0.0, frequency_penalty=0.6),
+            make_sequence(1, temperature=0.0),
+            make_sequence(2, temperature=0.0, presence_penalty=1.0, repetition_penalty=1.2),
+            make_sequence(3, temperature=0.0, min_tokens=4, logit_bias={7: 20.0}),
+        ]
+        for _ in range(6):
+            for seq, drawn in zip(seqs, draw(make_logits(4), seqs, sampler=sampler), strict=True):
+                assert drawn is not None
+                seq.output_ids.append(drawn.token_id)
+        said[by_kernel] = [seq.output_ids for seq in seqs]
+        assert sampler.num_remembered == (3 if by_kernel else 2)
+        for seq in seqs:
+            sampler.forget(seq.id)
+        assert sampler.num_remembered == 0
+    assert said[True] == said[False]
+    assert said[True][3][3:] == [7] * 3
+    assert len(set(said[True][0])) > 1

@@ -28,7 +28,7 @@ Made = tuple[Entry, bytes]
 _PARAM = re.compile(r"^\s*\.param \.(\w+)", re.MULTILINE)
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
 _DIVISIBLE = [["tt.divisibility", 16]]
-_ENVIRONMENT = {"TRITON_INTERPRET": "0", "TRITON_DISABLE_LINE_INFO": "1"}
+ENVIRONMENT = {"TRITON_INTERPRET": "0", "TRITON_DISABLE_LINE_INFO": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def build(order: Order, tell: Callable[[int, int], None]) -> dict[str, list[Entr
     ]
     made: dict[str, list[Made]] = {arch: [] for arch in order.archs}
     with tempfile.TemporaryDirectory() as scratch:
-        environment = {**_ENVIRONMENT, "TRITON_CACHE_DIR": str(order.cache or scratch)}
+        environment = {**ENVIRONMENT, "TRITON_CACHE_DIR": str(order.cache or scratch)}
         pool = ProcessPoolExecutor(
             order.num_processes, get_context("spawn"), _enter, (environment,)
         )
