@@ -129,6 +129,9 @@ async def follow(cluster: Cluster, scope: Scope, follower: Follower) -> None:
             version = ""
         except OSError as error:
             log.warning("watch of %s: %s", scope.kind, error)
+        except msgspec.MsgspecError as error:  # of something that stands before the API server
+            log.warning("watch of %s: not what an API server says: %s", scope.kind, error)
+            version = ""
         lively = time.monotonic() - began_at > LONGEST_PAUSE_S
         pause_s = FIRST_PAUSE_S if lively else min(pause_s * 2, LONGEST_PAUSE_S)
         await asyncio.sleep(pause_s)

@@ -213,6 +213,18 @@ async def test_an_error_within_a_watch_lists_again_only_when_the_version_is_gone
     await cluster.close()
 
 
+async def test_an_answer_that_no_api_server_gives_is_survived(server: ApiServer) -> None:
+    server.lines = ["we are updating our proxy"]
+    cluster, follower = KubernetesCluster(), Follower()
+    task = asyncio.create_task(follow(cluster, PODS, follower))
+    await until(lambda: follower.num_lists == 2 or task.done())
+    assert not task.done()
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    await cluster.close()
+
+
 async def test_the_adapter_says_when_nobody_answers(server: ApiServer) -> None:
     cluster = KubernetesCluster()
     await server.__aexit__()

@@ -64,7 +64,7 @@ class UpstreamConnection(asyncio.Protocol):
     def send(self, data: bytes, sink: Sink) -> None:
         """Write a whole request; its answer goes to `sink`."""
         self._sink = sink
-        self._ended = False
+        self._ended = self._until_close = False
         self._headers = []
         self._transport.write(data)
 

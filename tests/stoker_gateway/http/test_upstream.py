@@ -139,6 +139,22 @@ async def test_an_answer_that_breaks_off_is_lost(answer: bytes, status: int) -> 
         assert pool.take_idle() is None
 
 
+async def test_an_end_without_an_answer_is_a_loss_whatever_was_answered_before() -> None:
+    """An answer of neither length nor body must not pass as one that ends with the connection."""
+    nothing = b"HTTP/1.1 204 No Content\r\n\r\n"
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(nothing)
+        await reader.readuntil(b"\r\n\r\n")
+
+    async with pool_to(once) as pool:
+        first = await ask(pool)
+        assert (first.status, first.end) == (204, "end")
+        second = await ask(pool)
+        assert (second.status, second.end) == (0, "lost")
+
+
 async def test_a_connection_that_the_pod_closed_while_idle_is_not_lent() -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
