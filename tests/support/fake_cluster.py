@@ -146,6 +146,19 @@ class FakeCluster:
 
         return self._write("create", manifest, change)
 
+    async def list(
+        self, kind: str, namespace: str = "", query: tuple[tuple[str, str], ...] = ()
+    ) -> Manifest:
+        """See `Cluster`: Events about one object, for one reason."""
+        wanted = dict(part.split("=", 1) for part in dict(query)["fieldSelector"].split(","))
+        about = wanted["involvedObject.uid"]
+        found = [
+            event
+            for event in self.of_kind(kind)
+            if event["involvedObject"]["uid"] == about and event["reason"] == wanted["reason"]
+        ]
+        return {"items": found}
+
     def _write(self, verb: str, manifest: Manifest, change: Any) -> Manifest:
         kind, key = manifest["kind"], key_of(manifest)
         dies = self.kill_at == len(self.writes)

@@ -108,6 +108,12 @@ class OperatorProcess:
         await eventually(self._is_ready, f"{self.log.read_text()[-2000:]}", 30)
         return self
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None, "start it first"
+        return self._process.pid
+
     async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait; the exit status."""
         assert self._process is not None, "start it first"

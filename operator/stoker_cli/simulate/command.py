@@ -33,16 +33,12 @@ def simulate(
     gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of one replica.")] = None,
     goal: Annotated[float, typer.Option(help="Seconds to the first token.")] = 2.0,
     prefill: Annotated[
-        float | None,
-        typer.Option(help="Prompt tokens a second; default: as its replicas measured, else 16000."),
+        float | None, typer.Option(help="Prompt tokens a second; else measured, else 16000.")
     ] = None,
     step: Annotated[
-        float | None,
-        typer.Option(help="Milliseconds of a decode step; default: as measured, else 8."),
+        float | None, typer.Option(help="Milliseconds of a decode step; else measured, else 8.")
     ] = None,
-    calibrated: Annotated[
-        bool | None, typer.Option(help="Whether the operator knows the speed.")
-    ] = None,
+    calibrated: Annotated[bool | None, typer.Option(help="If the operator knows it.")] = None,
     compare: Annotated[bool, typer.Option(help="Also what other settings would do.")] = True,
     html: Annotated[Path | None, typer.Option(help="Write the timeline as a page here.")] = None,
     operator: Annotated[str, typer.Option(help="Address of the operator's metrics port.")] = "",
@@ -52,7 +48,7 @@ def simulate(
 ) -> None:
     """Replay a trace, or a deployment's last day, under the operator's scaling rules."""
     from stoker_cli.simulate.account import Wish, tell
-    from stoker_cli.simulate.subject import state_replica
+    from stoker_cli.simulate.subject import state_replica as state
 
     check_positive(idle_timeout=idle_timeout, cold_start=cold_start)
     check_positive(goal=goal, prefill=prefill, step=step)
@@ -71,7 +67,7 @@ def simulate(
     }
     subject = subject.changed({key: value for key, value in given.items() if value is not None})
     knows = subject.calibrated if calibrated is None else calibrated
-    model = state_replica(subject.policy.model, prefill, step, goal)
+    model = state(subject.policy.model, prefill, step, goal)
     tell(Wish(model, knows, compare, html), subject, subject.gpus if gpus is None else gpus)
 
 

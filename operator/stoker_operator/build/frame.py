@@ -63,9 +63,12 @@ def build_runtime(frame: Frame, settings: PodSettings) -> Manifest:
         {"name": name, "persistentVolumeClaim": {"claimName": claim}}
         for name, (_, claim) in _volumes(frame).items()
     ]
+    volumes += [
+        {"name": name, "emptyDir": kind} for name, (_, kind) in _scratch(frame.resources).items()
+    ]
     spec: Manifest = {
         "containers": [_container(frame, settings)],
-        "volumes": [*volumes, {"name": "tmp", "emptyDir": {}}],
+        "volumes": volumes,
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": settings.drain_deadline_s,
         "automountServiceAccountToken": False,
@@ -79,6 +82,16 @@ def build_runtime(frame: Frame, settings: PodSettings) -> Manifest:
     }
     spec |= _placement(frame.overrides)
     return {"apiVersion": "v1", "kind": "Pod", "metadata": frame.metadata, "spec": spec}
+
+
+def pick_process_flags(resources: Resources) -> dict[str, str | int]:
+    """The runtime's flags that follow from what a pod has: one model over all of its GPUs."""
+    threads = count_threads(resources)
+    return {
+        "--device": "cuda" if resources.gpus else "cpu",
+        **({} if threads is None else {"--threads": threads}),
+        **({"--tensor-parallel": resources.gpus} if resources.gpus > 1 else {}),
+    }
 
 
 def count_threads(resources: Resources) -> int | None:
@@ -96,10 +109,24 @@ def _volumes(frame: Frame) -> dict[str, tuple[str, str]]:
     return {f"model-{index}": mount for index, mount in enumerate(mounts)}
 
 
+def _scratch(resources: Resources) -> dict[str, tuple[str, Manifest]]:
+    """Volumes that begin empty, each with its folder.
+
+    Several GPUs meet in shared memory, of which containers have 64 MiB by themselves: too little
+    for NCCL. What is in it counts as the container's memory.
+    """
+    tmp: dict[str, tuple[str, Manifest]] = {"tmp": ("/tmp", {})}
+    return tmp | ({"shm": ("/dev/shm", {"medium": "Memory"})} if resources.gpus > 1 else {})
+
+
 def _container(frame: Frame, settings: PodSettings) -> Manifest:
     mounts = [
         {"name": name, "mountPath": folder, "readOnly": True}
         for name, (folder, _) in _volumes(frame).items()
+    ]
+    mounts += [
+        {"name": name, "mountPath": folder}
+        for name, (folder, _) in _scratch(frame.resources).items()
     ]
     return {
         "name": names.RUNTIME_CONTAINER,
@@ -120,7 +147,7 @@ def _container(frame: Frame, settings: PodSettings) -> Manifest:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [*mounts, {"name": "tmp", "mountPath": "/tmp"}],
+        "volumeMounts": mounts,
     }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from stoker_api import names
 from stoker_api.source import ModelSource
 from stoker_api.v1alpha1 import KvCacheDtype, LLMDeployment, Quantization
-from stoker_operator.build.frame import Frame, PodSettings, build_runtime, count_threads
+from stoker_operator.build.frame import Frame, PodSettings, build_runtime, pick_process_flags
 from stoker_operator.build.metadata import Manifest, build_metadata
 
 BATCHED_TOKENS = 512
@@ -68,11 +68,9 @@ def build_args(deployment: LLMDeployment) -> list[str]:
         "--served-name": deployment.served_name,
         "--port": names.RUNTIME_PORT,
         "--admin-port": names.RUNTIME_ADMIN_PORT,
-        "--device": "cuda" if spec.resources.gpus else "cpu",
+        **pick_process_flags(spec.resources),
+        **pick_model_flags(deployment),
     }
-    if (threads := count_threads(spec.resources)) is not None:
-        flags["--threads"] = threads
-    flags |= pick_model_flags(deployment)
     return ["serve", *(f"{flag}={value}" for flag, value in flags.items()), *spec.engine.extra_args]
 
 

@@ -13,7 +13,7 @@ from stoker_api import names
 from stoker_api.quantity import parse_quantity
 from stoker_api.source import ModelSource, parse_source
 from stoker_api.v1alpha1 import WarmPool
-from stoker_operator.build.frame import Frame, PodSettings, build_runtime, count_threads
+from stoker_operator.build.frame import Frame, PodSettings, build_runtime, pick_process_flags
 from stoker_operator.build.metadata import Manifest, build_metadata
 
 
@@ -44,10 +44,8 @@ def build_standby_args(pool: WarmPool, claims: Iterable[str]) -> list[str]:
     flags: dict[str, object] = {
         "--port": names.RUNTIME_PORT,
         "--admin-port": names.RUNTIME_ADMIN_PORT,
-        "--device": "cuda" if spec.resources.gpus else "cpu",
+        **pick_process_flags(spec.resources),
     }
-    if (threads := count_threads(spec.resources)) is not None:
-        flags["--threads"] = threads
     sources = [parse_source(text) for text in spec.preload]
     folders = [locate(source) for source in sources if source.location in mounted]
     if folders:

@@ -74,6 +74,9 @@ class Cluster(Protocol):
     async def create(self, manifest: Manifest) -> Manifest:
         """Create an object whose name nobody else takes: an Event, a Lease."""
 
+    async def list(self, kind: str, namespace: str = "", query: Query = ()) -> Manifest:
+        """What there is of a kind; for what is not followed."""
+
 
 class KubeCluster:
     """A real API server, through the official client."""

@@ -103,13 +103,6 @@ class Adoption:
             return "fresh"
         return expect_path(_need(deployment, settings), self._pools.standbys(key))
 
-    def path_of(self, pod: Manifest) -> str | None:
-        """How a pod came to its model; None while an adopted one has not told."""
-        if not pool_of(pod):
-            return "fresh"
-        outcome = self._pools.orders.outcome(pod["metadata"]["uid"], "/load")
-        return outcome.state.path or "warm" if outcome is not None else None
-
     async def attend(
         self, deployment: LLMDeployment, template: str, memory: Memory, now: float
     ) -> Note | None:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
-from stoker_api import names
 from stoker_api.conditions import Reason
 from stoker_api.v1alpha1 import LLMDeployment
 from stoker_operator.build.frame import PodSettings
@@ -24,11 +23,10 @@ from stoker_operator.build.pod import PodOrder, build_pod
 from stoker_operator.cluster.client import Cluster
 from stoker_operator.cluster.kinds import Manifest, key_of
 from stoker_operator.cluster.ledger import DemandLedger, DemandSum
-from stoker_operator.cluster.pods import is_leaving, observe_pod, see_owned, wake_instants
+from stoker_operator.cluster.pods import is_leaving, observe_pod, see_owned
 from stoker_operator.cluster.snapshot import Snapshot
-from stoker_operator.cluster.standby import pool_of
 from stoker_operator.decide.autoscaler import decide_scale
-from stoker_operator.decide.coldstart import derive_cold_start, estimate_cold_start_s
+from stoker_operator.decide.coldstart import estimate_cold_start_s
 from stoker_operator.decide.failure import derive_failures
 from stoker_operator.decide.observed import (
     Failure,
@@ -48,7 +46,8 @@ from stoker_operator.handlers.memory import REJECTED_RETRY_S, Memory, recall
 from stoker_operator.handlers.pools import Pools
 from stoker_operator.handlers.release import Release
 from stoker_operator.handlers.report import Reporter
-from stoker_operator.metrics import COLD_START_SECONDS, DEMAND_TO_POD_SECONDS
+from stoker_operator.handlers.stopwatch import Stopwatch
+from stoker_operator.metrics import DEMAND_TO_POD_SECONDS
 
 logger = logging.getLogger(__name__)
 ASKING_S = 0.03
@@ -77,6 +76,7 @@ class DeploymentReconciler:
         self._reporter = Reporter(world.cluster, world.snapshot, world.gateway_url)
         self._marks = Marks(world.cluster, world.snapshot)
         self._adoption = Adoption(world.cluster, world.snapshot, world.pools)
+        self._stopwatch = Stopwatch(world.cluster, world.snapshot, world.pools)
         self._release = Release(world.cluster, world.snapshot, world.pools)
         self._memories: dict[str, Memory] = {}
         self._asked_at: dict[str, float] = {}
@@ -244,30 +244,9 @@ class DeploymentReconciler:
         instants = []
         for pod in pods:
             if not is_leaving(pod):
-                self._time_wake(deployment, pod, memory)
                 instants.append(await self._marks.attend(pod, now))
+                await self._stopwatch.time_wake(deployment, pod, memory)
         return min((at for at in instants if at), default=None)
-
-    def _time_wake(self, deployment: LLMDeployment, pod: Manifest, memory: Memory) -> None:
-        uid, metadata = pod["metadata"]["uid"], pod["metadata"]
-        announced = self._world.snapshot.announced(uid)
-        path = self._adoption.path_of(pod)
-        if uid in memory.timed or path is None or announced is None or announced.phase != "Ready":
-            return
-        memory.timed.add(uid)
-        if pool := pool_of(pod):
-            self._world.pools.touch_pool(pool)  # it may refill now
-        marked = names.ANNOTATION_ADDRESS in metadata.get("annotations", {})
-        instants = wake_instants(pod, announced, self._world.snapshot.scheduled_at(uid))
-        if "decided" not in instants or (marked and deployment.status.last_cold_start):
-            return
-        asked_at = instants.get("asked", instants["decided"])
-        cold_start = derive_cold_start(asked_at, instants, path)
-        memory.last_cold_start = cold_start
-        memory.history = memory.history.with_total(cold_start.total, cold_start.path)
-        phases = cold_start.phases.model_dump(by_alias=True, exclude_none=True)
-        for phase, seconds in (phases | {"total": cold_start.total}).items():
-            COLD_START_SECONDS.labels(phase, cold_start.path).observe(seconds)
 
 
 def _observed_demand(demand: DemandSum, observed: Observed, now: float) -> ObservedDemand:

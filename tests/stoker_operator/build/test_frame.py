@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from stoker_api.placement import PodOverrides, Resources
-from stoker_operator.build.frame import Frame, PodSettings, build_runtime, count_threads
+from stoker_operator.build.frame import (
+    Frame,
+    PodSettings,
+    build_runtime,
+    count_threads,
+    pick_process_flags,
+)
 
 SETTINGS = PodSettings("cpu:1", "gpu:1", "IfNotPresent", 600, "http://10.96.0.7:8090/announce")
 
@@ -24,6 +30,28 @@ def test_the_image_is_the_one_named_or_the_releases(
 )
 def test_threads_are_whole_and_at_least_one(cpu: int | str | None, threads: int | None) -> None:
     assert count_threads(Resources(gpus=0, cpu=cpu)) == threads
+
+
+@pytest.mark.parametrize(
+    ("gpus", "flags"),
+    [
+        (0, {"--device": "cpu", "--threads": 4}),
+        (1, {"--device": "cuda", "--threads": 4}),
+        (8, {"--device": "cuda", "--threads": 4, "--tensor-parallel": 8}),
+    ],
+)
+def test_one_model_is_computed_by_all_gpus(gpus: int, flags: dict[str, str | int]) -> None:
+    assert pick_process_flags(Resources(gpus=gpus, cpu=4)) == flags
+
+
+@pytest.mark.parametrize(("gpus", "has_shm"), [(0, False), (1, False), (2, True)])
+def test_several_gpus_have_shared_memory_to_meet_in(gpus: int, has_shm: bool) -> None:
+    frame = Frame({}, "i", [], "s", Resources(gpus=gpus), PodOverrides())
+    spec = build_runtime(frame, SETTINGS)["spec"]
+    volume = {"name": "shm", "emptyDir": {"medium": "Memory"}}
+    mount = {"name": "shm", "mountPath": "/dev/shm"}
+    assert (volume in spec["volumes"]) is has_shm
+    assert (mount in spec["containers"][0]["volumeMounts"]) is has_shm
 
 
 @pytest.mark.parametrize("deadline_s", [1, 4, 600])

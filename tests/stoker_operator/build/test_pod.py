@@ -36,6 +36,11 @@ SPECS: dict[str, dict[str, Any]] = {
             "runtimeClassName": "nvidia",
         },
     },
+    "pod-gpus": {
+        "model": {"source": "pvc://models/llama/70b"},
+        "engine": {"tensorParallel": 4},
+        "resources": {"gpus": 4, "cpu": 16, "memory": "64Gi"},
+    },
 }
 
 

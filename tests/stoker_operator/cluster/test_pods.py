@@ -8,7 +8,7 @@ import pytest
 
 from stoker_api.demand import Announcement
 from stoker_operator.cluster.kinds import Manifest
-from stoker_operator.cluster.pods import observe_pod, wake_instants, wanted_address
+from stoker_operator.cluster.pods import observe_pod, read_pull_s, wake_instants, wanted_address
 
 AT = 1795255200.0
 READY = {"type": "Ready", "status": "True"}
@@ -204,3 +204,18 @@ def test_a_crash_before_the_adoption_concerned_somebody_else() -> None:
 
 def test_a_pod_that_was_let_go_is_leaving() -> None:
     assert observe_pod(_adopted(**{"stoker.dev/released-at": "1"}), None, 0).terminating
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        ('Successfully pulled image "a:1" in 1.5s (2.25s including waiting). Image size: 7.', 2.25),
+        ('Successfully pulled image "a:1" in 345ms (345ms including waiting)', 0.345),
+        ('Successfully pulled image "a:1" in 1m2.5s', 62.5),
+        ('Successfully pulled image "a in 3s" in 1h0m1s (1h0m2s including waiting).', 3602.0),
+        ('Container image "a:1" already present on machine', 0.0),
+        ("", 0.0),
+    ],
+)
+def test_reads_how_long_the_kubelet_pulled(words: str, seconds: float) -> None:
+    assert read_pull_s(words) == pytest.approx(seconds)

@@ -1,0 +1,85 @@
+"""What runtimes measure reaches the status and decides, on a real API server."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from e2e.harness.apiserver import ControlPlane
+from stoker_operator.cluster.client import KubeCluster
+from support.operator_stand import GatewayWorker, OperatorProcess, eventually
+
+pytestmark = pytest.mark.e2e
+
+Start = Callable[..., Awaitable[OperatorProcess]]
+NAMESPACE = "speed"
+KEY = f"{NAMESPACE}/chat"
+SPEED = {"step_s": 0.1, "token_s": 0.002, "seq_s": 0.01, "chunk_tokens": 512}
+
+
+async def test_a_measured_speed_is_shown_survives_a_restart_and_decides(
+    plane: ControlPlane, api: KubeCluster, gateway: GatewayWorker, start: Start
+) -> None:
+    """Eight requests run, a quarter of the slots: only who knows the speed asks for another pod."""
+    plane.kubectl("create", "namespace", NAMESPACE)
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "models"}}
+    request = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    model = {"apiVersion": "stoker.dev/v1alpha1", "kind": "LLMDeployment"}
+    spec = {"model": {"source": "pvc://models/tiny"}, "resources": {"gpus": 0}}
+    plane.kubectl.apply(
+        claim | {"spec": request},
+        model | {"metadata": {"name": "chat"}, "spec": spec},
+        namespace=NAMESPACE,
+    )
+    first = await start("first")
+    await gateway.demand(KEY, queued=1)
+
+    async def pods() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await api.list("Pod", NAMESPACE))["items"]
+        return found
+
+    async def status() -> dict[str, Any]:
+        found = await api.read("LLMDeployment", NAMESPACE, "chat")
+        answer: dict[str, Any] = found.get("status", {})
+        return answer
+
+    async def speed() -> Any:
+        return (await status()).get("speed")
+
+    [pod] = await eventually(pods, "a pod")
+    await gateway.say(_announce(pod))
+    await gateway.say(_announce(pod, steps=64, speed=SPEED))
+    told = await eventually(speed, "the speed is told")
+    assert (told["prefillTokensPerSecond"], told["stepSeconds"]) == (500, 0.1)
+    await first.end()
+    await start("second")
+
+    async def grown() -> bool:
+        count = next(counts)
+        totals = {"arrivals": 4 * count, "arrived_tokens": 1000 * count}
+        await gateway.demand(KEY, queued=0, running=8, **totals)
+        return len(await pods()) > 1
+
+    counts = itertools.count(1)
+    await eventually(grown, "more arrives than one replica carries", 30)
+    scaling = (await status())["scaling"]
+    assert "ArrivalRate" in [change["reason"] for change in scaling["changes"]]
+    assert 0 < scaling["inputs"]["requestsPerSecond"] < 2
+    assert (await speed())["stepSeconds"] == 0.1
+
+
+def _announce(pod: dict[str, Any], **more: Any) -> dict[str, Any]:
+    metadata = pod["metadata"]
+    return {
+        "kind": "announce",
+        "namespace": metadata["namespace"],
+        "deployment": "chat",
+        "pod": metadata["name"],
+        "address": "10.0.0.9:8000",
+        "phase": "Ready",
+        "slots": 32,
+        "phases": {"container": float(metadata["annotations"]["stoker.dev/decided-at"]) + 1},
+    } | more
