@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support import raw_http
+from support.hostile import CLOSE, REFUSED, fuzz, judged, post, slow_heads
 from support.raw_http import Answer, CutShort, parse
 from support.runtime_server import RuntimeServer, run_tiny_chat, wait_until
 
@@ -26,12 +27,6 @@ GOOD = {
     "max_tokens": 3,
 }
 LONG = GOOD | {"max_tokens": 400, "ignore_eos": True, "stream": True}
-CLOSE = "connection: close"
-fuzz = settings(
-    max_examples=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +48,6 @@ def server(running: RuntimeServer) -> Iterator[RuntimeServer]:
     assert b"Traceback" not in running.log.read_bytes()
 
 
-def post(body: bytes, *headers: str, length: object = None) -> bytes:
-    said = f"content-length: {len(body) if length is None else length}"
-    lines = ["POST /v1/chat/completions HTTP/1.1", "host: x", "content-type: application/json"]
-    return "\r\n".join([*lines, said, *headers, "", ""]).encode() + body
-
-
 def chat(body: object, *headers: str) -> bytes:
     return post(json.dumps(body).encode(), *headers)
 
@@ -71,13 +60,6 @@ def exchange(server: RuntimeServer, *parts: bytes) -> list[Answer]:
     except CutShort:
         assert b"text/event-stream" in received
         return []
-
-
-def judged(answers: list[Answer]) -> list[Answer]:
-    """Refusals have OpenAI's error body."""
-    for answer in answers:
-        assert answer.status < 400 or answer.error["message"]
-    return answers
 
 
 @fuzz
@@ -93,36 +75,7 @@ def test_bytes_that_are_no_http(server: RuntimeServer, junk: bytes) -> None:
         assert answer.status in (400, 401, 404, 405, 408, 413, 415, 431, 501, 505)
 
 
-@pytest.mark.parametrize("length", ["-1", "+5", "1e3", "0x10", "9" * 30, "", "5, 5", "five", "5 5"])
-def test_lengths_that_are_no_numbers(server: RuntimeServer, length: str) -> None:
-    answers = exchange(server, post(b"{}", CLOSE, length=length))
-    assert [answer.status for answer in answers] == [400]
-
-
-@pytest.mark.parametrize(
-    ("request_bytes", "status"),
-    [
-        (post(b"{}", length=2 << 30), 413),
-        (post(b"{}", "x: " + "y" * (1 << 20)), 431),
-        (post(b"{}", *(f"x-{n}: y" for n in range(20_000))), 431),
-        (post(b"{}", "content-length: 3"), 400),
-        (post(b"{}", "transfer-encoding: chunked"), 400),
-        (post(json.dumps(GOOD).encode()[:-20], CLOSE), 400),
-        (post(b"\xff\xfe{}", CLOSE), 400),
-        (post(json.dumps(GOOD).encode().replace(b"What", b"\xc3\x28"), CLOSE), 400),
-        (post(json.dumps(GOOD).encode().replace(b"What", b"\\ud800"), CLOSE), 400),
-        (post(b"[" * 100_000, CLOSE), 400),
-        (post(b'{"a":' * 50_000 + b"1" + b"}" * 50_000, CLOSE), 400),
-        (post(b"", CLOSE), 400),
-        (post(b"null", CLOSE), 400),
-        (post(b"NaN", CLOSE), 400),
-    ],
-    ids=[
-        *("2 GB announced", "1 MB header", "20000 headers", "two lengths", "length and chunks"),
-        *("cut off", "UTF-16", "broken UTF-8", "lone surrogate", "deep list", "deep object"),
-        *("nothing", "null", "NaN"),
-    ],
-)
+@pytest.mark.parametrize(("request_bytes", "status"), REFUSED.values(), ids=REFUSED)
 def test_bodies_and_heads_that_are_refused(
     server: RuntimeServer, request_bytes: bytes, status: int
 ) -> None:
@@ -144,15 +97,8 @@ def test_pipelined_requests_are_answered_in_order(server: RuntimeServer) -> None
 
 
 def test_many_slow_heads_hold_nobody_up(server: RuntimeServer) -> None:
-    slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(200)]
-    try:
-        for byte in b"POST /v1/chat":
-            for sock in slow:
-                sock.send(bytes([byte]))
+    with slow_heads(server.port):
         assert server.request("POST", "/v1/chat/completions", GOOD).status == 200
-    finally:
-        for sock in slow:
-            sock.close()
 
 
 def test_readers_that_leave_take_their_answers_along(server: RuntimeServer) -> None:

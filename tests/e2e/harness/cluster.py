@@ -4,7 +4,6 @@ A cluster that ran before is left running; one that was started here is removed 
 story.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,13 +27,6 @@ class Cluster:
     def helm(self) -> Path:
         """The pinned helm program."""
         return tool(self.settings.cache, "helm")
-
-    def add_gpus(self, count: int) -> None:
-        """Let every node say that it has GPUs; the scheduler counts them like real ones."""
-        capacity = {"status": {"capacity": {"nvidia.com/gpu": str(count)}}}
-        for node in self.kubectl.get("nodes")["items"]:
-            where = ("node", node["metadata"]["name"], "--subresource=status", "--type=merge")
-            self.kubectl("patch", *where, "--patch", json.dumps(capacity))
 
 
 @contextmanager

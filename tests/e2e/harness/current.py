@@ -6,7 +6,6 @@ settings, and `load_image` only checks that they were given.
 
 import os
 import shutil
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +21,6 @@ class CurrentProvider:
     """Whatever cluster is there."""
 
     settings: Settings
-
-    @property
-    def client_ip(self) -> str:
-        """This machine's address on the route to the cluster's node."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            nodes = self._kubectl.get("nodes")["items"]
-            probe.connect((nodes[0]["status"]["addresses"][0]["address"], 9))
-            return str(probe.getsockname()[0])
 
     def prepare(self) -> None:
         """Nothing to build."""

@@ -26,13 +26,6 @@ class KindProvider:
 
     settings: Settings
 
-    @property
-    def client_ip(self) -> str:
-        """The gateway of the Docker network named kind: this machine as the node sees it."""
-        networks = json.loads(_run(["docker", "network", "inspect", "kind"]))
-        gateways = [entry.get("Gateway", "") for entry in networks[0]["IPAM"]["Config"]]
-        return str(next(gateway for gateway in gateways if "." in gateway))
-
     def prepare(self) -> None:
         """Build the `kind` program."""
         tool(self.settings.cache, "kind")

@@ -44,11 +44,6 @@ class LocalProvider:
 
     settings: Settings
 
-    @property
-    def client_ip(self) -> str:
-        """The machine's end of the link to the node."""
-        return self._plan.host_ip
-
     def prepare(self) -> None:
         """Install packages and build the node's programs."""
         ensure_packages()

@@ -29,10 +29,6 @@ class Address:
 class Provider(Protocol):
     """A way to a cluster."""
 
-    @property
-    def client_ip(self) -> str:
-        """The machine's address as pods reach it, for servers that a test starts."""
-
     def prepare(self) -> None:
         """Build or fetch the programs that `up` needs, which may take minutes the first time."""
 
