@@ -1,8 +1,8 @@
 """Imports torch in half the time.
 
 Knows which of torch's own packages an engine never touches, and how to leave them unexecuted until
-somebody does; does not know what the engine does with torch. Called by `tenancy`, before anything
-else imports torch. Measured on Debian's torch 2.6: 1.6 s of processor time become 0.8 s.
+somebody does; does not know what the engine does with torch. `link_torch` is called before anything
+else of the engine process is imported, `ready_torch` by `tenancy`, before anything imports torch.
 """
 
 from __future__ import annotations
@@ -11,47 +11,93 @@ import contextlib
 import ctypes
 import gc
 import importlib
-import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from importlib.abc import Loader, MetaPathFinder
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from importlib.abc import Loader
 
-DEFERRED = frozenset(
-    {
-        "torch._meta_registrations",  # shapes of operators without data: 0.3 s
-        "torch.quantization",
-        "torch.distributions",
-        "torch.profiler",
-        "torch.nested",
-        "torch.optim",
-        "torch.utils.data",
-    }
-)
-_UNRELATED = ("numpy", "inspect", "unittest.mock", "urllib.request", "torchgen.model")
-"""What torch imports too, but can be imported while its libraries are still being linked."""
-
-
+DEFERRED: Mapping[str, tuple[str, ...]] = {
+    "torch._functorch": (),
+    "torch._higher_order_ops": ("cond", "while_loop"),
+    "torch._lobpcg": ("lobpcg",),
+    "torch._logging": ("_init_logs",),
+    "torch._meta_registrations": (),  # shapes of operators without data
+    "torch._native": (),
+    "torch.ao": (),
+    "torch.autograd.gradcheck": ("gradcheck", "gradgradcheck"),
+    "torch.autograd.profiler": (),
+    "torch.compiler": (),
+    "torch.distributed": ("is_available",),
+    "torch.distributed._meta_registrations": (),
+    "torch.distributed.distributed_c10d": ("_register_process_group_opaque_type",),
+    "torch.distributed.rpc": ("is_available",),
+    "torch.distributions": (),
+    "torch.export": (),
+    "torch.fft": (),
+    "torch.func": ("vmap",),
+    "torch.fx": (),
+    "torch.fx.experimental": (),
+    "torch.fx.experimental.sym_node": ("DynamicInt",),
+    "torch.hub": (),  # opens web pages
+    "torch.linalg": (),
+    "torch.masked": (),
+    "torch.mps": (),
+    "torch.mtia": (),
+    "torch.multiprocessing": (),
+    "torch.nested": (),
+    "torch.nn.intrinsic": (),
+    "torch.nn.parallel": ("DataParallel",),
+    "torch.nn.qat": (),
+    "torch.nn.quantizable": (),
+    "torch.nn.quantized": (),
+    "torch.optim": (),
+    "torch.profiler": (),
+    "torch.quantization": (),
+    "torch.sparse": (),
+    "torch.special": (),
+    "torch.testing": (),
+    "torch.utils.data": (),
+    "torch.xpu": (),
+}
+"""Modules, and what others take of each without using it. What a version does not have does not
+matter."""
+_FIRST = "torch.fx.passes"
+"""Others are imported in circles unless it is there."""
+_ABSENT = frozenset({"numpy", "cuda"})
+"""Packages that torch can do without, and takes for missing."""
+_ENVIRONMENT = {
+    # Idle OpenMP workers sleep instead of spinning: where others want the processors too, spinning
+    # made the first token 50 times slower.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "OPENBLAS_NUM_THREADS": "1",  # until `ready_torch` knows
+    "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",  # looks through all installed packages for plugins
+}
+"""What torch and its libraries read when they are loaded."""
 _PLAIN_IMPORTS = "_STOKER_PLAIN_IMPORTS"
 
 
-def ready_torch(num_blas_threads: int) -> None:
-    """Import torch if it is not there yet, its libraries' threads being polite.
+def link_torch() -> None:
+    """Begin to load torch's libraries: half a second of C code, beside the imports of others."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    threading.Thread(target=_find_libraries, name="link torch", daemon=True).start()
 
-    Idle OpenMP workers sleep instead of spinning: where others want the processors too, spinning
-    made the first token 50 times slower. Both variables are read when the libraries are loaded.
-    """
-    if "torch" in sys.modules:
-        return
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(num_blas_threads))
-    _import_or_restart()
+
+def ready_torch(num_blas_threads: int) -> None:
+    """Import torch if it is not there yet; its BLAS computes with so many threads from now on."""
+    if "torch" not in sys.modules:
+        _import_or_restart()
+    with contextlib.suppress(AttributeError):  # only OpenBLAS has threads of its own
+        if libraries := _find_libraries():
+            libraries.openblas_set_num_threads(ctypes.c_int(num_blas_threads))
 
 
 def blas_threads(num_threads: int, dtype: str) -> int:
@@ -66,69 +112,120 @@ def _import_or_restart() -> None:
     try:
         import_torch()
     except (ImportError, AttributeError) as error:
-        log.warning(
-            "torch can't be imported in parts, starting again to import it whole: %s", error
-        )
+        print(f"torch can't be imported in parts, starting again: {error}", file=sys.stderr)
         os.environ[_PLAIN_IMPORTS] = "1"
         os.execv(sys.executable, [sys.executable, "-m", "stoker_runtime.engine", *sys.argv[1:]])
 
 
 def import_torch() -> None:
     """Import torch with rarely used packages deferred; raises `ImportError` if it won't have it."""
-    linking = threading.Thread(target=_link_libraries, daemon=True)
-    linking.start()
-    with _paused_collector():
-        for name in _UNRELATED:
-            with contextlib.suppress(ImportError):
-                importlib.import_module(name)
-        finder = _DeferringFinder()
-        sys.meta_path.insert(0, finder)
-        try:
-            importlib.import_module("torch")
-        finally:
-            sys.meta_path.remove(finder)
-    linking.join()
+    finder = _Finder()
+    sys.meta_path.insert(0, finder)
+    try:
+        with _paused_collector(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it would say that numpy is missing
+            importlib.import_module("torch").tensor([0])  # looks for numpy now, or never
+    finally:
+        finder.importing = False
 
 
-class _DeferringFinder(MetaPathFinder):
-    """Finds the deferred modules where they are, and gives them a loader that waits."""
+class _Finder:
+    """Gives deferred modules a loader that waits; stays, to keep what comes later in order."""
+
+    def __init__(self) -> None:
+        self.importing = True
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Before the first of them is executed."""
+        if not self._prepared:
+            self._prepared = True
+            importlib.import_module(_FIRST)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if not self.importing:
+            return _find_after_package(fullname)
+        if fullname in _ABSENT:
+            raise ModuleNotFoundError(f"{fullname} is not imported for torch", name=fullname)
         if fullname not in DEFERRED:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec and spec.loader:
-            spec.loader = _DeferredLoader(spec.loader)
+            spec.loader = cast("Loader", _DeferredLoader(spec.loader, self))
         return spec
 
 
-class _DeferredLoader(Loader):
-    """Executes a module when its first attribute is asked for (PEP 562)."""
+class _DeferredLoader:
+    """Executes a module when its first attribute is asked for (PEP 562).
 
-    def __init__(self, loader: Loader) -> None:
+    What torch takes from it while it is imported is a class without instances: calling it does
+    nothing until then, and later executes the module and calls what it stands for.
+    """
+
+    def __init__(self, loader: Loader, finder: _Finder) -> None:
         self._loader = loader
+        self._finder = finder
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
         def execute(name: str) -> object:
-            del module.__dict__["__getattr__"]
-            self._loader.exec_module(module)
+            if name == "__path__":  # asked of whatever something is imported from
+                raise AttributeError(name)
+            self._finder.prepare()
+            if vars(module).pop("__getattr__", None):
+                for taken in DEFERRED[module.__name__]:
+                    del vars(module)[taken]
+                self._loader.exec_module(module)
             return getattr(module, name)
 
-        module.__dict__["__getattr__"] = execute
+        def stand_in(name: str) -> type:
+            def call(cls: type, *args: object, **options: object) -> object:
+                if self._finder.importing:
+                    return None
+                found = vars(module).get(name)
+                real = execute(name) if found is cls else found
+                return cast("Callable[..., object]", real)(*args, **options)
+
+            return type(name, (), {"__new__": call})
+
+        stand_ins = {name: stand_in(name) for name in DEFERRED[module.__name__]}
+        vars(module).update(stand_ins, __getattr__=execute)
 
 
-def _link_libraries() -> None:
-    """Load torch's largest library; that takes 0.4 s of C code, beside the Python imports."""
-    spec = importlib.machinery.PathFinder.find_spec("torch")
+class _PresentLoader:
+    """Loads what is there already."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return sys.modules[spec.name]
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+def _find_after_package(fullname: str) -> ModuleSpec | None:
+    """A part of a deferred package comes after the package, which may bring it along."""
+    package_name, _, part = fullname.rpartition(".")
+    package = sys.modules.get(package_name)
+    loader = getattr(getattr(package, "__spec__", None), "loader", None)
+    if not isinstance(loader, _DeferredLoader):
+        return None
+    hasattr(package, part)  # asking executes it
+    if fullname not in sys.modules:
+        return None
+    return ModuleSpec(fullname, cast("Loader", _PresentLoader()))
+
+
+def _find_libraries() -> ctypes.CDLL | None:
+    """All libraries of torch, loaded if they are not yet."""
+    spec = PathFinder.find_spec("torch")
     for folder in (spec and spec.submodule_search_locations) or ():
-        library = Path(folder) / "lib" / "libtorch_cpu.so"
         with contextlib.suppress(OSError):
-            ctypes.CDLL(str(library))
+            return ctypes.CDLL(str(Path(folder) / "lib" / "libtorch_python.so"))
+    return None
 
 
 @contextlib.contextmanager

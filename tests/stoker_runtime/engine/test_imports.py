@@ -17,7 +17,8 @@ from support.checkpoints import write_checkpoint
 
 def run_fresh(code: str) -> dict[str, object]:
     """What a program prints as JSON."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     found: dict[str, object] = json.loads(done.stdout)
     return found
 
@@ -26,28 +27,56 @@ def run_fresh(code: str) -> dict[str, object]:
 def engine() -> dict[str, object]:
     """What the engine has imported when it could begin, before and after somebody asks for more."""
     return run_fresh(
-        "import json, sys\n"
-        "from stoker_runtime.engine.imports import DEFERRED, import_torch\n"
-        "import_torch()\n"
-        "import stoker_runtime.engine.assembly\n"
+        "import json, os, sys\n"
+        "from stoker_runtime.engine.imports import DEFERRED, link_torch, ready_torch\n"
+        "link_torch()\n"
+        "ready_torch(1)\n"
+        "import stoker_runtime.engine.assembly, torch\n"
         "waits = lambda: sorted(n for n in DEFERRED if '__getattr__' in vars(sys.modules[n]))\n"
+        "torch.tensor([1.0], device='cpu').tolist()\n"
         "modules, before = sorted(sys.modules), waits()\n"
-        "import torch\n"
         "mean = float(torch.distributions.Normal(3.0, 1.0).mean)\n"
-        "facts = {'modules': modules, 'before': before, 'after': waits(), 'mean': mean}\n"
-        "print(json.dumps(facts))"
+        "import torch.distributed as dist\n"
+        "dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)\n"
+        "dist.all_reduce(total := torch.ones(2))\n"
+        "doubled = torch.vmap(lambda x: 2 * x)(torch.ones(2))\n"
+        "facts = {'modules': modules, 'before': before, 'after': waits(), 'mean': mean,\n"
+        "    'total': total.tolist(), 'doubled': doubled.tolist()}\n"
+        "print(json.dumps(facts), flush=True)\n"
+        "os._exit(0)"
     )
 
 
-def test_deferred_packages_wait_until_they_are_asked(engine: dict[str, object]) -> None:
+def test_deferred_packages_wait_until_they_are_asked(engine: dict[str, list[str]]) -> None:
     assert engine["before"] == sorted(DEFERRED)
-    assert engine["after"] == sorted(DEFERRED - {"torch.distributions"})
+    asked = {"torch.distributions", "torch.distributed", "torch.func"}
+    assert not asked & set(engine["after"])
+    assert "torch.optim" in engine["after"]
+
+
+def test_deferred_packages_work_as_ever(engine: dict[str, object]) -> None:
     assert engine["mean"] == 3.0
+    assert engine["total"] == [1.0, 1.0]
+    assert engine["doubled"] == [2.0, 2.0]
 
 
 def test_engine_imports_no_compiler_and_no_model_library(engine: dict[str, list[str]]) -> None:
     heavy = {"torch._dynamo", "torch._inductor", "sympy", "transformers", "safetensors"}
-    assert not heavy & set(engine["modules"])
+    unused = {"numpy", "asyncio", "unittest", "urllib.request"}
+    assert not (heavy | unused) & set(engine["modules"])
+
+
+def test_libraries_are_linked_before_torch_is_imported() -> None:
+    found = run_fresh(
+        "import json, sys, threading\n"
+        "from pathlib import Path\n"
+        "from stoker_runtime.engine.imports import link_torch\n"
+        "link_torch()\n"
+        "[thread.join() for thread in threading.enumerate() if thread.name == 'link torch']\n"
+        "is_mapped = 'libtorch_python.so' in Path('/proc/self/maps').read_text()\n"
+        "print(json.dumps({'mapped': is_mapped, 'imported': 'torch' in sys.modules}))"
+    )
+    assert found == {"mapped": True, "imported": False}
 
 
 def test_the_process_knows_no_torch_before_the_weights_are_read() -> None:
@@ -106,7 +135,7 @@ def test_an_engine_that_has_answered_holds_no_compiler_and_no_server(
 ) -> None:
     folder = write_checkpoint(tmp_path)
     command = [sys.executable, "-c", SERVE_ONE, "--model", str(folder), *settings]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     modules = set(json.loads(done.stdout)["modules"])
     assert "torch" in modules
     assert not modules & {
