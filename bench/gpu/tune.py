@@ -15,9 +15,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 
 from stoker_runtime.kernels.gpu import compiler
 from stoker_runtime.kernels.gpu.cache import COMPILED, Compiled, Entry, read_compiled
@@ -74,9 +72,7 @@ def list_candidates(arch: str, work: str) -> list[Candidate]:
 
 def compile_all(jobs: Iterable[tuple[Candidate, str, str]], processes: int) -> list[Made]:
     """Compile jobs of candidate, file and key, by content, as `make kernels` does."""
-    environment = compiler.ENVIRONMENT | {"TRITON_CACHE_DIR": str(compiler.find_cache())}
-    context = get_context("spawn")
-    with ProcessPoolExecutor(processes, context, os.environ.update, (environment,)) as pool:
+    with compiler.open_pool(processes, compiler.find_cache()) as pool:
         return list(pool.map(compile_job, jobs))
 
 

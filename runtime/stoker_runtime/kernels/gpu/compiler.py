@@ -28,7 +28,7 @@ Made = tuple[Entry, bytes]
 _PARAM = re.compile(r"^\s*\.param \.(\w+)", re.MULTILINE)
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+)")
 _DIVISIBLE = [["tt.divisibility", 16]]
-ENVIRONMENT = {"TRITON_INTERPRET": "0", "TRITON_DISABLE_LINE_INFO": "1"}
+_ENVIRONMENT = {"TRITON_INTERPRET": "0", "TRITON_DISABLE_LINE_INFO": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +55,13 @@ def build(order: Order, tell: Callable[[int, int], None]) -> dict[str, list[Entr
         for one in specialisations_of(file, ARCHS[arch])
     ]
     made: dict[str, list[Made]] = {arch: [] for arch in order.archs}
-    with tempfile.TemporaryDirectory() as scratch:
-        environment = {**ENVIRONMENT, "TRITON_CACHE_DIR": str(order.cache or scratch)}
-        pool = ProcessPoolExecutor(
-            order.num_processes, get_context("spawn"), _enter, (environment,)
-        )
-        with pool:
-            for count, one in enumerate(pool.map(_compile_job, jobs), 1):
-                made[jobs[count - 1][0]].append(one)
-                tell(count, len(jobs))
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        open_pool(order.num_processes, order.cache or Path(scratch)) as pool,
+    ):
+        for count, one in enumerate(pool.map(_compile_job, jobs), 1):
+            made[jobs[count - 1][0]].append(one)
+            tell(count, len(jobs))
     return {arch: write_compiled(order.folder, arch, several) for arch, several in made.items()}
 
 
@@ -73,8 +71,13 @@ def find_cache() -> Path:
     return home / "stoker/kernels"
 
 
-def _enter(environment: dict[str, str]) -> None:
-    os.environ.update(environment)
+def open_pool(num_processes: int, cache: Path) -> ProcessPoolExecutor:
+    """Processes that may call `compile_one`; what they compile is kept in the cache."""
+    return ProcessPoolExecutor(num_processes, get_context("spawn"), _enter, (str(cache),))
+
+
+def _enter(cache: str) -> None:
+    os.environ.update(_ENVIRONMENT, TRITON_CACHE_DIR=cache)
 
 
 def _compile_job(job: tuple[str, str, str]) -> Made:

@@ -29,7 +29,7 @@ def interpret(specialisation: Specialisation, grid: Grid, values: Sequence[Value
     for argument, type_, value in zip(
         kernel.arguments, specialisation.signature.values(), values, strict=True
     ):
-        _check(specialisation, argument, type_, value)
+        check(specialisation, argument, type_, value)
     function = _find_function(kernel.module, kernel.function)
     with numpy.errstate(all="ignore"):  # infinities and their quotients are meant, as on a GPU
         function[grid](*values, **_plain(specialisation))
@@ -111,7 +111,7 @@ def _teach_rounding() -> None:
     theirs._convert_float = convert
 
 
-def _check(specialisation: Specialisation, argument: Argument, type_: str, value: Value) -> None:
+def check(specialisation: Specialisation, argument: Argument, type_: str, value: Value) -> None:
     """A value of another type, or no multiple of what was promised, would be read wrongly."""
     if isinstance(value, torch.Tensor):
         fits = type_ == "*" + ELEMENT_TYPES[value.dtype]
