@@ -190,3 +190,15 @@ def test_samples_are_listed_and_begin_with_what_they_show(path: Path) -> None:
     assert f"]({path.name})" in (ROOT / "examples/README.md").read_text()
     assert path.read_text().startswith("# ")
     assert all(manifest["metadata"]["name"] for manifest in yaml.safe_load_all(path.read_text()))
+
+
+def test_the_readme_asks_for_the_sample_that_it_shows_and_applies() -> None:
+    readme = (ROOT / "README.md").read_text()
+    sample = yaml.safe_load((ROOT / "examples/tiny-chat.yaml").read_text())
+    [shown] = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", readme, re.S)]
+    assert shown["metadata"] == sample["metadata"]
+    for room, fields in shown["spec"].items():
+        assert fields.items() <= sample["spec"][room].items()
+    asked = re.findall(r'(?:model=|describe llm |stoker why |stoker chat )"?([\w-]+)', readme)
+    assert len(asked) >= 4
+    assert set(asked) == {sample["metadata"]["name"]}
