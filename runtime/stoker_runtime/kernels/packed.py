@@ -6,7 +6,7 @@ Knows each kind of `linear` and how its numbers become 32-bit units; does not kn
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import torch
@@ -102,10 +102,13 @@ def _pack_grouped(linear: GroupedLinear) -> PackedLinear:
         codes, kind = linear.codes[:, 0::2] | (linear.codes[:, 1::2] << 4), _Kind.INT4
     else:
         codes, kind, zeros = linear.codes ^ 128, _Kind.INT8, zeros - 128
-    order = None if linear.order is None else linear.order.int()
-    packed = _pack(kind, codes, linear.bias, scales, -zeros * scales, order)
+    packed = _pack(kind, codes, linear.bias, scales, -zeros * scales)
     packed.weight.group = linear.group_size
-    return packed
+    if linear.order is None:
+        return packed
+    order = linear.order.int()
+    packed.weight.order = order.data_ptr()
+    return replace(packed, held=(*packed.held, order))
 
 
 def _pack(
@@ -114,11 +117,10 @@ def _pack(
     bias: torch.Tensor | None,
     scales: torch.Tensor | None = None,
     shifts: torch.Tensor | None = None,
-    order: torch.Tensor | None = None,
 ) -> PackedLinear:
     library = find_library()
     assert library is not None, "`pack_linear` packs nothing without the library"
-    packed = _adopt(kind, library.pack(rows), bias, scales, shifts, order)
+    packed = _adopt(kind, library.pack(rows), bias, scales, shifts)
     packed.weight.rows = rows.shape[0]
     return packed
 
@@ -129,12 +131,11 @@ def _adopt(
     bias: torch.Tensor | None,
     scales: torch.Tensor | None = None,
     shifts: torch.Tensor | None = None,
-    order: torch.Tensor | None = None,
 ) -> PackedLinear:
     library = find_library()
     assert library is not None, "panels are made by the library"
     num_cols = units.shape[1] * _COLUMNS[kind]
-    held = (units, _panels(scales), _panels(shifts), bias if bias is None else bias.float(), order)
+    held = (units, _panels(scales), _panels(shifts), bias if bias is None else bias.float())
     pointers = (0 if one is None else one.data_ptr() for one in held)
     weight = NativeWeight(kind, len(units) * PANEL, num_cols, num_cols, *pointers)
     return PackedLinear(library, weight, held)
