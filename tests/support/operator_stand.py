@@ -23,6 +23,14 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+CLAIM = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "models"},
+    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+}
+"""What the models of these stories lie on."""
+
 
 class GatewayWorker:
     """One gateway worker: `say` sends a line to every operator that listens."""

@@ -9,7 +9,7 @@ import pytest
 
 from e2e.harness.apiserver import ControlPlane
 from stoker_operator.cluster.client import KubeCluster, connect
-from support.operator_stand import GatewayWorker, OperatorProcess
+from support.operator_stand import CLAIM, GatewayWorker, OperatorProcess
 
 CRDS = Path(__file__).parents[3] / "crds"
 Start = Callable[..., Awaitable[OperatorProcess]]
@@ -74,3 +74,12 @@ async def start(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Start]:
     for process in started:
         await process.end()
     plane.kubectl("delete", "lease", "stoker-operator", "-n", "stoker", "--ignore-not-found")
+
+
+@pytest.fixture
+async def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> str:
+    """A namespace of its own with the models' claim."""
+    name = f"t{abs(hash(request.node.name)) % 10**8}"
+    plane.kubectl("create", "namespace", name)
+    plane.kubectl.apply(CLAIM, namespace=name)
+    return name

@@ -19,7 +19,7 @@ from stoker_cli.recall import fetch_arrivals
 from stoker_cli.simulate.recorded import expand_minutes
 from stoker_operator.cluster.client import KubeCluster
 from stoker_operator.errors import NotFound
-from support.operator_stand import GatewayWorker, OperatorProcess, eventually
+from support.operator_stand import CLAIM, GatewayWorker, OperatorProcess, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -34,23 +34,6 @@ def _model(name: str, **scaling: Any) -> dict[str, Any]:
     }
     kind = {"apiVersion": "stoker.dev/v1alpha1", "kind": "LLMDeployment"}
     return kind | {"metadata": {"name": name}, "spec": spec}
-
-
-CLAIM = {
-    "apiVersion": "v1",
-    "kind": "PersistentVolumeClaim",
-    "metadata": {"name": "models"},
-    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-}
-
-
-@pytest.fixture
-async def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> str:
-    """A namespace of its own with the models' claim."""
-    name = f"t{abs(hash(request.node.name)) % 10**8}"
-    plane.kubectl("create", "namespace", name)
-    plane.kubectl.apply(CLAIM, namespace=name)
-    return name
 
 
 async def _pods(api: KubeCluster, namespace: str) -> list[dict[str, Any]]:

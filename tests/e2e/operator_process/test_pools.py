@@ -28,12 +28,6 @@ pytestmark = pytest.mark.e2e
 
 Start = Callable[..., Awaitable[OperatorProcess]]
 KIND = {"apiVersion": "stoker.dev/v1alpha1"}
-CLAIM = {
-    "apiVersion": "v1",
-    "kind": "PersistentVolumeClaim",
-    "metadata": {"name": "models"},
-    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-}
 
 
 def _pool(size: int = 1) -> dict[str, Any]:
@@ -78,15 +72,6 @@ class Standby:
         self.orders.append((request.path, await request.json()))
         self.phase = "Ready" if request.path == "/load" else "Standby"
         return await self._state(request)
-
-
-@pytest.fixture
-async def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> str:
-    """A namespace of its own with the models' claim."""
-    name = f"p{abs(hash(request.node.name)) % 10**8}"
-    plane.kubectl("create", "namespace", name)
-    plane.kubectl.apply(CLAIM, namespace=name)
-    return name
 
 
 def _run(plane: ControlPlane, namespace: str, pod: str, host: str) -> None:

@@ -15,34 +15,30 @@ from support.operator_stand import GatewayWorker, OperatorProcess, eventually
 pytestmark = pytest.mark.e2e
 
 Start = Callable[..., Awaitable[OperatorProcess]]
-NAMESPACE = "speed"
-KEY = f"{NAMESPACE}/chat"
+MODEL = {
+    "apiVersion": "stoker.dev/v1alpha1",
+    "kind": "LLMDeployment",
+    "metadata": {"name": "chat"},
+    "spec": {"model": {"source": "pvc://models/tiny"}, "resources": {"gpus": 0}},
+}
 SPEED = {"step_s": 0.1, "token_s": 0.002, "seq_s": 0.01, "chunk_tokens": 512}
 
 
 async def test_a_measured_speed_is_shown_survives_a_restart_and_decides(
-    plane: ControlPlane, api: KubeCluster, gateway: GatewayWorker, start: Start
+    plane: ControlPlane, api: KubeCluster, gateway: GatewayWorker, start: Start, namespace: str
 ) -> None:
     """Eight requests run, a quarter of the slots: only who knows the speed asks for another pod."""
-    plane.kubectl("create", "namespace", NAMESPACE)
-    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "models"}}
-    request = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    model = {"apiVersion": "stoker.dev/v1alpha1", "kind": "LLMDeployment"}
-    spec = {"model": {"source": "pvc://models/tiny"}, "resources": {"gpus": 0}}
-    plane.kubectl.apply(
-        claim | {"spec": request},
-        model | {"metadata": {"name": "chat"}, "spec": spec},
-        namespace=NAMESPACE,
-    )
+    key = f"{namespace}/chat"
+    plane.kubectl.apply(MODEL, namespace=namespace)
     first = await start("first")
-    await gateway.demand(KEY, queued=1)
+    await gateway.demand(key, queued=1)
 
     async def pods() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (await api.list("Pod", NAMESPACE))["items"]
+        found: list[dict[str, Any]] = (await api.list("Pod", namespace))["items"]
         return found
 
     async def status() -> dict[str, Any]:
-        found = await api.read("LLMDeployment", NAMESPACE, "chat")
+        found = await api.read("LLMDeployment", namespace, "chat")
         answer: dict[str, Any] = found.get("status", {})
         return answer
 
@@ -60,7 +56,7 @@ async def test_a_measured_speed_is_shown_survives_a_restart_and_decides(
     async def grown() -> bool:
         count = next(counts)
         totals = {"arrivals": 4 * count, "arrived_tokens": 1000 * count}
-        await gateway.demand(KEY, queued=0, running=8, **totals)
+        await gateway.demand(key, queued=0, running=8, **totals)
         return len(await pods()) > 1
 
     counts = itertools.count(1)
