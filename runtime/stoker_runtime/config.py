@@ -64,8 +64,8 @@ class Config:
     """Tokens that are remembered for nobody in particular; 0: as many as the KV cache holds. On
     CPUs, where memory is taken when it is first written to, fewer of them keep a process small."""
     overlap: str = "auto"
-    """on prepares the next step while one is computed, off does not; auto does where a GPU's kernels
-    compute: on CPUs both take the same cores."""
+    """on prepares the next step while one is computed, off does not; auto does where a GPU computes
+    with kernels: on a CPU both would take the same cores."""
     max_waiting: int = 2048
     """Sequences that may wait besides those that run; more are refused."""
     max_waiting_tokens: int = 1 << 20
@@ -77,6 +77,9 @@ class Config:
     (floats of 8 bits) round an unquantised one while loading."""
     device: str = "auto"
     """auto, cpu or cuda; auto takes a GPU if there is one."""
+    gpu_memory_utilization: float = 0.9
+    """Share of a GPU's memory that may be taken, by others and this process together; what weights
+    and activations leave of it is KV cache."""
     threads: int = 0
     """CPU threads of the engine; 0: the cgroup's quota, at most the CPUs this process may use."""
     seed: int = 0
@@ -192,19 +195,22 @@ def _read_flags(args: Sequence[str]) -> dict[str, str]:
     return given
 
 
-def _convert(name: str, text: str) -> str | int | Path:
+def _convert(name: str, text: str) -> str | int | float | Path:
     kind = Config.__annotations__[name]
     if kind == "Path":
         return Path(text).absolute()
     if kind == "str":
         return text
+    number, wanted = (float, "number") if kind == "float" else (int, "whole number")
     try:
-        return int(text)
+        return number(text)
     except ValueError:
-        raise ConfigInvalid(f"`{name}` must be a whole number, was {text!r}") from None
+        raise ConfigInvalid(f"`{name}` must be a {wanted}, was {text!r}") from None
 
 
 def _check_range(name: str, value: object) -> None:
+    if isinstance(value, float) and not 0 < value <= 1:
+        raise ConfigInvalid(f"`{name}` must be above 0 and at most 1, was {value}")
     if not isinstance(value, int):
         return
     minimum, maximum = _MINIMUM.get(name, 0), _MAXIMUM.get(name, 2**63 - 1)

@@ -193,6 +193,10 @@ class Stats(msgspec.Struct, tag="stats", frozen=True):
     """Tokens that the prefix cache can find again."""
     speed: Speed | None = None
     """What steps cost, once that is known well."""
+    gpu_planned_bytes: int = 0
+    """Most that tensors were planned to take of a GPU's memory, cache and weights included."""
+    gpu_peak_bytes: int = 0
+    """Most that they took."""
 
 
 class Heartbeat(msgspec.Struct, tag="heartbeat", frozen=True):

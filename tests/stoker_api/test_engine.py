@@ -21,6 +21,8 @@ USERS_OWN = {
     "--max-waiting",
     "--max-waiting-tokens",
     "--prefix-cache-tokens",
+    "--overlap",
+    "--gpu-memory-utilization",
 }
 """Flags of the runtime that no field of the spec sets, so that `extraArgs` may."""
 

@@ -67,7 +67,10 @@ def test_model_name_is_the_folders_unless_told() -> None:
 
 def test_arguments_make_the_same_config_again_without_secrets() -> None:
     config = parse_config(
-        [*MODEL, "--max-num-seqs", "4", "--dtype", "float32", "--api-key", "s1"],
+        [
+            *(*MODEL, "--max-num-seqs", "4", "--dtype", "float32", "--api-key", "s1"),
+            *("--gpu-memory-utilization", "0.75"),
+        ],
         {"STOKER_TOKEN": "s2"},
     )
     args = config.to_args()
@@ -88,6 +91,9 @@ def test_every_flag_is_a_field() -> None:
         ([*MODEL, "8000"], "unknown flag '8000'"),
         ([*MODEL, "--port"], "--port needs a value"),
         ([*MODEL, "--port", "many"], "`port` must be a whole number, was 'many'"),
+        ([*MODEL, "--gpu-memory-utilization", "all"], "must be a number, was 'all'"),
+        ([*MODEL, "--gpu-memory-utilization", "0"], "must be above 0 and at most 1, was 0.0"),
+        ([*MODEL, "--gpu-memory-utilization", "nan"], "must be above 0 and at most 1, was nan"),
         ([*MODEL, "--port", "70000"], "`port` must be ≤ 65535, was 70000"),
         ([*MODEL, "--port", "-1"], "`port` must be ≥ 0, was -1"),
         ([*MODEL, "--max-num-seqs", "0"], "`max_num_seqs` must be ≥ 1, was 0"),

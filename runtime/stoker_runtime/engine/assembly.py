@@ -13,7 +13,9 @@ import torch
 
 from stoker_runtime.engine.engine import Engine
 from stoker_runtime.engine.loading import Recipe
+from stoker_runtime.engine.memory import MemoryPlan, Space, gpu_space
 from stoker_runtime.engine.runner import Runner
+from stoker_runtime.engine.watch import Watch, observe_gpu, observe_peak
 from stoker_runtime.errors import ConfigInvalid
 from stoker_runtime.kernels.native import find_library
 from stoker_runtime.kernels.ops import pick_ops
@@ -96,10 +98,7 @@ def _packs(recipe: Recipe) -> bool:
 def build_engine(recipe: Recipe, model: Decoder) -> tuple[Engine, Loaded]:
     """The engine with its cache, and what the API process has to know about it."""
     config = recipe.config
-    available = recipe.machine.available_bytes
-    if recipe.device == "cuda":
-        available = torch.cuda.mem_get_info()[0] + model_bytes(model)
-    plan = recipe.plan_memory(available)
+    space, plan, watch = _plan(recipe, model)
     cache_dtype = CACHE_DTYPES[recipe.cache_dtype]
     runner = Runner(model, plan.num_blocks, config.block_size, cache_dtype, config.max_num_seqs)
     limits = Limits(
@@ -127,10 +126,25 @@ def build_engine(recipe: Recipe, model: Decoder) -> tuple[Engine, Loaded]:
         eos_token_ids=recipe.spec.eos_token_ids,
         weight_bytes=recipe.weight_bytes(),
         kv_bytes_per_token=recipe.spec.kv_bytes_per_token(recipe.cache_dtype),
-        memory_bytes=available,
+        memory_bytes=space.available_bytes,
     )
     overlaps = _overlaps(recipe, model)
-    return Engine(runner, scheduler, config.seed, overlaps=overlaps), loaded
+    return Engine(runner, scheduler, config.seed, overlaps=overlaps, watch=watch), loaded
+
+
+def _plan(recipe: Recipe, model: Decoder) -> tuple[Space, MemoryPlan, Watch | None]:
+    """On a GPU by what is there now, with the weights, and held to it later."""
+    if recipe.device != "cuda":
+        space = recipe.host_space()
+        return space, recipe.plan_memory(space), None
+    memory = observe_gpu()
+    by_kernels = model.ops.takes_pages
+    space = gpu_space(recipe.spec, recipe.config, memory, model.dtype.itemsize, by_kernels)
+    plan = recipe.plan_memory(space, memory.held_bytes)
+    tokens = plan.num_blocks * recipe.config.block_size
+    cache_bytes = tokens * recipe.spec.kv_bytes_per_token(recipe.cache_dtype)
+    planned = memory.held_bytes + space.activation_bytes + space.other_bytes + cache_bytes
+    return space, plan, Watch(planned, observe_peak)
 
 
 def _overlaps(recipe: Recipe, model: Decoder) -> bool:
@@ -138,8 +152,3 @@ def _overlaps(recipe: Recipe, model: Decoder) -> bool:
     if recipe.config.overlap == "auto":
         return recipe.device == "cuda" and model.ops.takes_pages
     return recipe.config.overlap == "on"
-
-
-def model_bytes(model: Decoder) -> int:
-    """Memory of the storage that the weights are views of."""
-    return model.embed.held.untyped_storage().nbytes()

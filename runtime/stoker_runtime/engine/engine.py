@@ -12,10 +12,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from time import monotonic
 
+import msgspec
+
 from stoker_runtime.engine.account import Account
 from stoker_runtime.engine.pipeline import Flight, Landing, Pipeline
 from stoker_runtime.engine.runner import Runner
 from stoker_runtime.engine.sampler import Drawn
+from stoker_runtime.engine.watch import Watch
 from stoker_runtime.errors import EngineCrashed, RequestInvalid
 from stoker_runtime.schedule.params import SamplingParams
 from stoker_runtime.schedule.scheduler import Counts, Scheduler
@@ -35,7 +38,13 @@ class Engine:
     """
 
     def __init__(
-        self, runner: Runner, scheduler: Scheduler, seed: int, *, overlaps: bool = False
+        self,
+        runner: Runner,
+        scheduler: Scheduler,
+        seed: int,
+        *,
+        overlaps: bool = False,
+        watch: Watch | None = None,
     ) -> None:
         self._runner = runner
         self._scheduler = scheduler
@@ -44,6 +53,7 @@ class Engine:
         self._end_ids = frozenset(self._spec.eos_token_ids)
         self._pipeline = Pipeline(runner, threaded=overlaps and runner.device.type == "cpu")
         self._overlaps = overlaps
+        self._watch = watch
         self._flight: Flight | None = None
         self._account = Account()
 
@@ -65,7 +75,11 @@ class Engine:
     @property
     def stats(self) -> Stats:
         """Gauges and counters as they are now."""
-        return self._account.report(self._scheduler)
+        stats = self._account.report(self._scheduler)
+        if (watch := self._watch) is None:
+            return stats
+        sizes = {"gpu_planned_bytes": watch.planned_bytes, "gpu_peak_bytes": watch.look()}
+        return msgspec.structs.replace(stats, **sizes)
 
     def submit(self, request: Generate) -> list[Output]:
         """Queue a sequence; one that can't run is answered at once."""
@@ -169,7 +183,7 @@ class Engine:
         A step behind it has read what this one did not make: it is forgotten.
         """
         self._scheduler.retract()
-        self._runner.forget()
+        self._pipeline.retract()
         if self._flight is not None:
             self._account.note_computed(monotonic())
             self._flight = None

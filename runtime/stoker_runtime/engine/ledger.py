@@ -75,6 +75,11 @@ class Ledger:
         if (slot := self._slots.pop(seq_id, None)) is not None:
             self._free.append(slot)
 
+    def clear(self) -> None:
+        """What was counted is not certain: all enter anew, with what they have said."""
+        self._free += self._slots.values()
+        self._slots.clear()
+
     def _enter(self, seq: Sequence) -> None:
         if not self._free:
             self._grow()

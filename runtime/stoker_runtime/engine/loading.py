@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from stoker_runtime.config import Config
 from stoker_runtime.engine.machine import Machine
-from stoker_runtime.engine.memory import MemoryPlan, plan_memory
+from stoker_runtime.engine.memory import MemoryPlan, Space, host_space, plan_memory
 from stoker_runtime.errors import ConfigInvalid
 from stoker_runtime.model.checkpoint import check_tensors, read_headers
 from stoker_runtime.model.layout import Fused, ignored_names, plan_layout
@@ -70,11 +70,14 @@ class Recipe:
             case _:
                 return "float32" if self.device == "cpu" else self.dtype
 
-    def plan_memory(self, available_bytes: int) -> MemoryPlan:
-        """Sizes of cache and sequences; raises `OutOfMemory`."""
-        return plan_memory(
-            self.spec, self.config, self.cache_dtype, self.weight_bytes(), available_bytes
-        )
+    def host_space(self) -> Space:
+        """The memory that a model on a CPU has."""
+        return host_space(self.spec, self.config, self.machine.available_bytes)
+
+    def plan_memory(self, space: Space, weight_bytes: int | None = None) -> MemoryPlan:
+        """Sizes of cache and sequences; raises `OutOfMemory`. Weights as found, or by arithmetic."""
+        num_bytes = self.weight_bytes() if weight_bytes is None else weight_bytes
+        return plan_memory(self.spec, self.config, self.cache_dtype, num_bytes, space)
 
     def weight_bytes(self) -> int:
         """As stored, and once more what is converted.
@@ -130,7 +133,7 @@ def prepare(config: Config, machine: Machine, *, packs: bool = True) -> Recipe:
         dtype=dtype,
     )
     if device == "cpu":
-        recipe.plan_memory(machine.available_bytes)
+        recipe.plan_memory(recipe.host_space())
     return recipe
 
 

@@ -113,6 +113,11 @@ class Pipeline:
                 landing.drawn[seq] = drawn
         return landing
 
+    def retract(self) -> None:
+        """Steps have failed: what they drew does not count, what they wrote is not certain."""
+        self.sampler.retract()
+        self.runner.forget()
+
     def clear(self, block_ids: Rows[int]) -> None:
         """Forget what blocks hold, once the steps under way are over."""
         self._submit(lambda: self.runner.clear(block_ids)).result()

@@ -161,6 +161,12 @@ class Sampler:
         self._tally.forget(seq_id)
         self._seqs = []
 
+    def retract(self) -> None:
+        """What was drawn last does not count."""
+        if self._by_kernel:
+            self._ledger.clear()
+        self._seqs = []
+
     @property
     def num_remembered(self) -> int:
         """Sequences whose tokens are counted."""

@@ -142,8 +142,7 @@ class Scheduler:
         return Step(tuple(chunks), seqs, tuple(preempted), admitted)
 
     def advance(self, step: Step) -> None:
-        """The step is under way: its tokens count as computed and drawn, though nobody knows them.
-        """
+        """The step is under way: count its tokens as computed and drawn, though none is known."""
         for chunk, seq in zip(step.chunks, step.seqs, strict=True):
             seq.num_computed_tokens = chunk.end
         for row, seq in enumerate(step.drawing):

@@ -206,6 +206,8 @@ async def _metrics(service: Service, exchange: Exchange) -> None:
         "engine_heartbeat_age_seconds": state.heartbeat_age_s,
         "process_start_time_seconds": state.started_at,
         "resident_bytes": float(sum(one.num_bytes for one in state.residents.values())),
+        "gpu_planned_bytes": float(service.metrics.stats.gpu_planned_bytes),
+        "gpu_peak_bytes": float(service.metrics.stats.gpu_peak_bytes),
     }
     path = state.loaded.path if state.loaded else "fresh"
     exchange.send(200, service.metrics.render(own, state.phase_seconds, path), CONTENT_TYPE)

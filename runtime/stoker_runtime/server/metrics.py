@@ -40,6 +40,8 @@ _OWN_HELP = {
     "engine_heartbeat_age_seconds": "Since the engine process last gave a sign of life.",
     "process_start_time_seconds": "Unix seconds at which the process began.",
     "resident_bytes": "Weights of models that wait in host memory.",
+    "gpu_planned_bytes": "Most that tensors were planned to take of a GPU's memory.",
+    "gpu_peak_bytes": "Most that they took.",
 }
 
 

@@ -50,7 +50,7 @@ def _spell(name: str) -> str:
     return _UNDERSCORE.sub(lambda match: match[1].upper(), name)
 
 
-def _check(name: str, value: object, settings: dict[str, str]) -> str | int | Path:
+def _check(name: str, value: object, settings: dict[str, str]) -> str | int | float | Path:
     setting = settings.get(name)
     if setting is None:
         raise _refuse(name, "is not a setting of a model")
@@ -59,13 +59,21 @@ def _check(name: str, value: object, settings: dict[str, str]) -> str | int | Pa
     kind = Config.__annotations__[setting]
     if kind == "int" and (not isinstance(value, int) or isinstance(value, bool)):
         raise _refuse(name, "must be a whole number", "invalid_type")
-    if kind != "int" and not isinstance(value, str):
+    if kind == "float":
+        return _check_number(name, value)
+    if kind in ("str", "Path") and not isinstance(value, str):
         raise _refuse(name, "must be text", "invalid_type")
     if kind != "Path":
         return value  # type: ignore[return-value]
     if not str(value).startswith("/"):
         raise _refuse(name, f"must be an absolute path, was {value!r}")
     return Path(str(value))
+
+
+def _check_number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _refuse(name, "must be a number", "invalid_type")
+    return float(value)
 
 
 def _refuse(name: str, why: str, code: str = "invalid_value") -> Refusal:

@@ -84,3 +84,13 @@ def test_penalties_follow_what_is_drawn_from_step_to_step() -> None:
     assert said[True] == said[False]
     assert said[True][3][3:] == [7] * 3
     assert len(set(said[True][0])) > 1
+
+
+def test_what_failed_steps_drew_does_not_count() -> None:
+    logits = make_logits(1)
+    sampler = Sampler(logits.device, VOCAB, by_kernel=True)
+    seq = make_sequence(temperature=0.0, presence_penalty=50.0)
+    (first,) = draw(logits, [seq], sampler=sampler)
+    assert draw(logits, [seq], sampler=sampler) != [first]
+    sampler.retract()
+    assert draw(logits, [seq], sampler=sampler) == [first]
