@@ -118,6 +118,7 @@ class Worker:
         if not await self.public.wait_empty(max(ends_at - time.monotonic(), 0.01)):
             log.warning("drain deadline: %d requests end unanswered", self.public.num_running)
             self.public.end_all(errors.shutting_down())
+        await self.public.wait_sent(ends_at - time.monotonic())
         await asyncio.sleep(FLUSH_S)
 
     async def close(self) -> None:

@@ -83,3 +83,19 @@ async def test_a_stream_cut_by_the_drain_deadline_says_so() -> None:
         assert '"code": "gateway_shutting_down"' in text
         assert text.endswith("data: [DONE]\n\n")
         await until(lambda: runtime.num_running == 0)
+
+
+async def test_the_end_waits_for_clients_that_still_read_their_answers() -> None:
+    long = "x" * (16 << 20)  # more than the sockets' buffers take
+    async with running_gateway(drain_accept_s=0, drain_deadline_s=30) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=1024)
+        writer.write(f"GET /{long[:100]} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        await reader.readuntil(b"}}")
+        [connection] = gateway.worker.public.connections
+        connection._transport.write(long.encode())
+        draining = asyncio.create_task(gateway.worker.drain())
+        await asyncio.sleep(0.2)
+        assert not draining.done()
+        assert len(await asyncio.wait_for(reader.read(), 10)) == len(long)
+        await asyncio.wait_for(draining, 2)
+        writer.close()

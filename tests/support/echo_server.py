@@ -115,6 +115,29 @@ async def connected(limits: Limits = LIMITS) -> AsyncIterator[Client]:
         await server.close()
 
 
+class Wire:
+    """A transport in memory."""
+
+    def __init__(self) -> None:
+        self.text = b""
+        self.is_closed = False
+
+    def write(self, data: bytes) -> None:
+        self.text += data
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
 CLOSE = "Connection: close"
 
 

@@ -141,7 +141,7 @@ class Connection(asyncio.Protocol):
         announced = request.announced_bytes
         if self._refusal and (announced is None or announced > SMALL_BODY_BYTES):
             self._refuse(self._refusal)
-        elif request.headers.get(b"expect", b"").lower() == b"100-continue":
+        elif request.wants_continue:
             self._continue()
 
     def on_body(self, data: bytes) -> None:
@@ -305,6 +305,11 @@ class Connection(asyncio.Protocol):
         if self._task:
             self._task.cancel()
             self._task = None
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether the client has yet to read what was written."""
+        return self._transport.get_write_buffer_size() > 0
 
     def close_if_idle(self) -> None:
         """Close a connection on which nothing happens."""

@@ -45,6 +45,11 @@ class Request:
         return self.http10 or (self.version == "1.1" and b"host" in self.headers)
 
     @property
+    def wants_continue(self) -> bool:
+        """Whether the client waits for a word before it sends the body; none is for HTTP/1.0."""
+        return self.headers.get(b"expect", b"").lower() == b"100-continue" and not self.http10
+
+    @property
     def origin_form(self) -> bytes:
         """Path and query; some clients send scheme and host as well."""
         if self.target.startswith(b"/"):

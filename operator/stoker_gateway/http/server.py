@@ -21,6 +21,7 @@ from stoker_gateway.http.request import App, Request
 log = logging.getLogger(__name__)
 
 SWEEP_S = 1.0
+LOOK_S = 0.05
 BACKLOG = 2048
 
 
@@ -126,6 +127,12 @@ class Server:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
         return not self._tasks
+
+    async def wait_sent(self, timeout_s: float) -> None:
+        """Until clients have read their answers, whose requests have ended already."""
+        ends_at = time.monotonic() + timeout_s
+        while any(c.has_unsent for c in self.connections) and time.monotonic() < ends_at:
+            await asyncio.sleep(LOOK_S)
 
     def end_all(self, error: ApiError) -> None:
         """Answer what still runs with an error."""
