@@ -265,7 +265,10 @@ async def test_an_answer_that_nobody_asked_for_makes_a_connection_unusable() -> 
 
     async with pool_to(script) as pool:
         await ask(pool)
-        await asyncio.sleep(0.05)
+        [connection] = pool._idle
+        async with asyncio.timeout(5):
+            while not connection.closing:
+                await asyncio.sleep(0.005)
         assert pool.take_idle() is None
 
 
