@@ -14,6 +14,9 @@ from urllib3.exceptions import HTTPError
 
 from stoker_api import names
 
+TIMEOUT_S = 5.0
+"""Of each of the client's four tries."""
+
 
 class Deployments:
     """The deployments that the kubeconfig's current context reaches."""
@@ -39,7 +42,8 @@ class Deployments:
     def _get(self, plural: str, name: str) -> dict[str, Any] | None:
         where = (names.GROUP, names.VERSION, self.namespace, plural, name)
         try:
-            return cast(dict[str, Any], self._api.get_namespaced_custom_object(*where))
+            found = self._api.get_namespaced_custom_object(*where, _request_timeout=TIMEOUT_S)
+            return cast(dict[str, Any], found)
         except HTTPError as error:
             raise typer.BadParameter(f"the cluster does not answer: {error}") from error
         except ApiException as error:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from stoker_cli import deployment
 from stoker_cli.__main__ import app
 from support.small_cluster import OURS, small_cluster
 
+HANGS = Event()
 DOCUMENTS: dict[str, Any] = {
     f"{OURS}/llmdeployments/chat": {"kind": "LLMDeployment", "metadata": {"name": "chat"}},
     f"{OURS}/warmpools/shared": {"kind": "WarmPool", "metadata": {"name": "shared"}},
     f"{OURS}/llmdeployments/broken": 500,
+    f"{OURS}/llmdeployments/hangs": HANGS,
 }
 
 
@@ -44,3 +48,11 @@ def test_a_name_that_is_neither_is_refused() -> None:
 
 def test_a_cluster_that_fails_is_not_an_absent_object() -> None:
     assert "cannot read broken" in ask("broken").output
+
+
+def test_a_cluster_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployment, "TIMEOUT_S", 0.05)
+    result = ask("hangs")
+    HANGS.set()
+    assert result.exit_code == 2
+    assert "the cluster does not answer" in " ".join(result.output.split())

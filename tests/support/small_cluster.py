@@ -21,7 +21,7 @@ OURS = f"/apis/stoker.dev/v1alpha1/namespaces/{NAMESPACE}"
 
 
 class SmallCluster(ThreadingHTTPServer):
-    """Documents by path; a status instead of a document is answered alone."""
+    """Documents by path; a status instead of a document is answered alone, an event waited for."""
 
     def __init__(self, documents: dict[str, Any]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -39,6 +39,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer with what was given for the path, queries left aside."""
         found = self.server.documents.get(self.path.partition("?")[0], 404)
+        if isinstance(found, threading.Event):
+            found.wait()
+            return
         self.send_response(found if isinstance(found, int) else 200)
         self.send_header("content-type", "application/json")
         self.end_headers()
