@@ -62,7 +62,7 @@ def _read_config(pod: dict[str, Any]) -> Config:
 
 
 @pytest.mark.parametrize("engine", _ENGINES, ids=str)
-@pytest.mark.parametrize("gpus", [0, 1])
+@pytest.mark.parametrize("gpus", [0, 1, 4])
 def test_the_runtime_takes_every_argument_that_the_operator_gives(
     engine: dict[str, Any], gpus: int
 ) -> None:
@@ -75,6 +75,7 @@ def test_the_runtime_takes_every_argument_that_the_operator_gives(
     assert str(config.model) == "/models/tiny"
     assert config.model_name == "tiny"
     assert config.device == ("cuda" if gpus else "cpu")
+    assert config.tensor_parallel == max(1, gpus)
     assert config.max_num_seqs == engine.get("maxNumSeqs", 32)
     assert config.max_model_len == engine.get("maxModelLen", 0)
     assert config.prefix_caching == engine.get("prefixCaching", True)

@@ -20,16 +20,19 @@ _CHOICES = {
     "overlap": ("auto", "on", "off"),
     "log_format": ("text", "json"),
 }
-_POSITIVE = ("max_num_seqs", "block_size", "max_batched_tokens", "max_silence_s", "max_step_s")
+_POSITIVE = (
+    *("max_num_seqs", "block_size", "max_batched_tokens", "max_silence_s", "max_step_s"),
+    "tensor_parallel",
+)
 _MINIMUM = dict.fromkeys(_POSITIVE, 1)
-_MAXIMUM = {"port": 65535, "admin_port": 65535, "prefix_caching": 1}
+_MAXIMUM = {"port": 65535, "admin_port": 65535, "prefix_caching": 1, "tensor_parallel": 16}
 _SECRETS = ("token", "api_key")
 NO_MODEL = Path()
 PROCESS_FIELDS = frozenset(
     {
         *("device", "threads", "host", "port", "admin_port", "api_key", "preload", "preload_bytes"),
         *("announce_url", "pod_name", "pod_ip", "max_body_bytes", "drain_deadline_s"),
-        *("max_silence_s", "max_step_s", "log_format"),
+        *("max_silence_s", "max_step_s", "log_format", "tensor_parallel"),
     }
 )
 """Settings that stay for the life of the process; the others come and go with the model."""
@@ -82,6 +85,9 @@ class Config:
     and activations leave of it is KV cache."""
     threads: int = 0
     """CPU threads of the engine; 0: the cgroup's quota, at most the CPUs this process may use."""
+    tensor_parallel: int = 1
+    """Processes that compute one model together, each a share of every layer: on GPUs one each, on
+    CPUs they share the threads."""
     seed: int = 0
     """Where the seeds of requests without their own come from."""
     host: str = "0.0.0.0"

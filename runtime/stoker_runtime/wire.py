@@ -7,12 +7,13 @@ either side does with them. Torch-free: both processes import it.
 from __future__ import annotations
 
 import socket
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 
 from stoker_runtime.schedule.params import SamplingParams
 
+Received = TypeVar("Received")
 FinishReason = Literal["stop", "length", "abort", "error"]
 ErrorCode = Literal["", "invalid", "overloaded", "internal"]
 """Whose fault an error is: the request's, too many requests', or ours; empty: no error."""
@@ -216,19 +217,24 @@ _to_engine_decoder = msgspec.msgpack.Decoder(ToEngine)
 _to_api_decoder = msgspec.msgpack.Decoder(ToApi)
 
 
-def pack(message: ToEngine | ToApi) -> bytes:
+def pack(message: msgspec.Struct) -> bytes:
     """One frame: length and payload."""
     payload = _encoder.encode(message)
     return len(payload).to_bytes(_HEADER_BYTES, "big") + payload
 
 
-class _Frames:
-    """Cuts a byte stream into payloads."""
+class Inbox(Generic[Received]):
+    """Bytes in, messages out."""
 
-    def __init__(self) -> None:
+    def __init__(self, decoder: msgspec.msgpack.Decoder[Received]) -> None:
+        self._decoder = decoder
         self._buffer = bytearray()
 
-    def split(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[Received]:
+        """The messages that `data` completes, in order."""
+        return [self._decoder.decode(payload) for payload in self._split(data)]
+
+    def _split(self, data: bytes) -> list[bytes]:
         """The payloads that `data` completes."""
         self._buffer += data
         payloads = []
@@ -241,22 +247,20 @@ class _Frames:
         return payloads
 
 
-class EngineInbox(_Frames):
-    """The engine's side: bytes in, `ToEngine` messages out."""
+class EngineInbox(Inbox[ToEngine]):
+    """The engine's side."""
 
-    def feed(self, data: bytes) -> list[ToEngine]:
-        """The messages that `data` completes, in order."""
-        return [_to_engine_decoder.decode(payload) for payload in self.split(data)]
-
-
-class ApiInbox(_Frames):
-    """The API process's side: bytes in, `ToApi` messages out."""
-
-    def feed(self, data: bytes) -> list[ToApi]:
-        """The messages that `data` completes, in order."""
-        return [_to_api_decoder.decode(payload) for payload in self.split(data)]
+    def __init__(self) -> None:
+        super().__init__(_to_engine_decoder)
 
 
-def send(sock: socket.socket, message: ToEngine | ToApi) -> None:
+class ApiInbox(Inbox[ToApi]):
+    """The API process's side."""
+
+    def __init__(self) -> None:
+        super().__init__(_to_api_decoder)
+
+
+def send(sock: socket.socket, message: msgspec.Struct) -> None:
     """Write one frame, waiting for room. Raises `BrokenPipeError` when the peer is gone."""
     sock.sendall(pack(message))

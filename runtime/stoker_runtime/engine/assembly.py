@@ -14,13 +14,17 @@ import torch
 from stoker_runtime.engine.engine import Engine
 from stoker_runtime.engine.loading import Recipe
 from stoker_runtime.engine.memory import MemoryPlan, Space, gpu_space
+from stoker_runtime.engine.ranks import ALONE, Peers
 from stoker_runtime.engine.runner import Runner
 from stoker_runtime.engine.watch import Watch, observe_gpu, observe_peak
 from stoker_runtime.errors import ConfigInvalid
 from stoker_runtime.kernels.native import find_library
 from stoker_runtime.kernels.ops import pick_ops
 from stoker_runtime.model.decoder import Decoder, build_decoder
+from stoker_runtime.model.spread import spread
 from stoker_runtime.model.weights import CACHE_DTYPES, TORCH_DTYPES, WeightPlan, build_weights
+from stoker_runtime.parallel.collective import connect
+from stoker_runtime.parallel.share import Share
 from stoker_runtime.schedule.blocks import BlockPool
 from stoker_runtime.schedule.scheduler import Limits, Scheduler
 from stoker_runtime.wire import Loaded
@@ -38,6 +42,8 @@ def build_model(recipe: Recipe, blob: mmap.mmap, *, owns_blob: bool = False) -> 
             "`device` is cuda (or auto with an NVIDIA device), but torch finds no usable GPU: "
             "use the GPU image, or set `device` to cpu"
         )
+    if recipe.device == "cuda":
+        _take_gpu(recipe.spec.share)
     _check_cache(recipe)
     torch.set_num_threads(recipe.num_threads)
     plan = WeightPlan(
@@ -51,7 +57,18 @@ def build_model(recipe: Recipe, blob: mmap.mmap, *, owns_blob: bool = False) -> 
     )
     weights = build_weights(blob, recipe.layout, recipe.placed, plan)
     fits = plan.gpu and _fits_kernels(recipe)
-    return build_decoder(recipe.spec, weights, pick_ops(plan.device, fits_kernels=fits))
+    model = build_decoder(recipe.spec, weights, pick_ops(plan.device, fits_kernels=fits))
+    return model if recipe.spec.share.is_whole else spread(model)
+
+
+def _take_gpu(share: Share) -> None:
+    """Each rank has one of its own."""
+    if torch.cuda.device_count() < share.ranks:
+        raise ConfigInvalid(
+            f"`tensor_parallel` must be ≤ the {torch.cuda.device_count()} GPUs there are, "
+            f"was {share.ranks}"
+        )
+    torch.cuda.set_device(share.rank)
 
 
 def _check_cache(recipe: Recipe) -> None:
@@ -95,12 +112,16 @@ def _packs(recipe: Recipe) -> bool:
     return True
 
 
-def build_engine(recipe: Recipe, model: Decoder) -> tuple[Engine, Loaded]:
+def build_engine(recipe: Recipe, model: Decoder, peers: Peers = ALONE) -> tuple[Engine, Loaded]:
     """The engine with its cache, and what the API process has to know about it."""
     config = recipe.config
     space, plan, watch = _plan(recipe, model)
+    agreed = peers.agree(plan.num_blocks)
+    plan = plan.shrink_to(agreed.num_blocks, config.block_size)
+    connect(peers.share, agreed.meeting, recipe.device)
     cache_dtype = CACHE_DTYPES[recipe.cache_dtype]
     runner = Runner(model, plan.num_blocks, config.block_size, cache_dtype, config.max_num_seqs)
+    runner.peers = peers
     limits = Limits(
         config.max_num_seqs,
         config.max_batched_tokens,

@@ -15,6 +15,7 @@ from stoker_runtime.engine.memory import MemoryPlan, Space, host_space, plan_mem
 from stoker_runtime.errors import ConfigInvalid
 from stoker_runtime.model.checkpoint import check_tensors, read_headers
 from stoker_runtime.model.layout import Fused, ignored_names, plan_layout
+from stoker_runtime.model.narrow import narrow_checkpoint, narrow_spec
 from stoker_runtime.model.reader import Placed, place_tensors
 from stoker_runtime.model.spec import ITEM_BYTES, CacheDtype, Dtype, ModelSpec, read_spec
 from stoker_runtime.model.storage import is_product, pick_products, plan_storage
@@ -55,7 +56,7 @@ class Recipe:
     @property
     def num_threads(self) -> int:
         """Processors to compute with."""
-        return self.config.threads or self.machine.num_cpus
+        return self.machine.count_threads(self.config.threads)
 
     @property
     def cache_dtype(self) -> CacheDtype:
@@ -93,7 +94,7 @@ class Recipe:
         others = [one for name, one in self.placed.items() if name not in of_products]
         num_bytes = sum(one.tensor.num_bytes for one in others) + max(replaced, made)
         if self.quantize_to:
-            return num_bytes + _rounded_bytes((self.spec.vocab_size, self.spec.hidden_size))
+            return num_bytes + _rounded_bytes((len(self.spec.tokens), self.spec.hidden_size))
         embed = self.placed[self.layout[0].parts[0].name]
         return num_bytes + sum(
             math.prod(one.tensor.shape) * ITEM_BYTES[self.dtype]
@@ -115,6 +116,10 @@ def prepare(config: Config, machine: Machine, *, packs: bool = True) -> Recipe:
     wanted = plan_storage(layout, spec.quantization, stored)
     ignored = IGNORED if spec.quantization else ()
     check_tensors(stored, wanted, (*ignored_names(spec), *ignored))
+    if not machine.share.is_whole:
+        own = narrow_spec(spec, machine.share)
+        spec, stored, layout = own, narrow_checkpoint(spec, own, stored), plan_layout(own)
+        wanted = plan_storage(layout, spec.quantization, stored)
     device = _pick_device(config, machine)
     _check_cache(config, device)
     checkpoint_dtype = stored[layout[0].parts[0].name].torch_dtype

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from stoker_runtime.parallel.share import WHOLE, Share
 
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
@@ -26,6 +28,17 @@ class Machine:
     """The processor multiplies bfloat16 matrices."""
     has_gpu: bool
     """There is an NVIDIA device file."""
+    share: Share = WHOLE
+    """Which part of one model this process computes, beside others on the same machine."""
+
+    def divide(self, share: Share) -> Machine:
+        """The same machine for one of several processes; the leader says what memory all have."""
+        mine = self.available_bytes // share.ranks if share.leads else sys.maxsize
+        return replace(self, share=share, available_bytes=mine)
+
+    def count_threads(self, asked: int) -> int:
+        """Of one process: so many were asked for in all, or none in particular (0)."""
+        return max(1, (asked or self.num_cpus) // self.share.ranks)
 
 
 def observe_machine(root: Path = Path("/")) -> Machine:

@@ -16,15 +16,20 @@ import time
 from collections.abc import Mapping, Sequence
 
 from stoker_runtime.config import Config, parse_config
+from stoker_runtime.engine.failure import explain
 from stoker_runtime.engine.link import Link
 from stoker_runtime.engine.machine import observe_machine
+from stoker_runtime.engine.orders import Order, Orders
 from stoker_runtime.engine.pulse import Pulse
+from stoker_runtime.engine.ranks import make_ranks
 from stoker_runtime.engine.resident import Residents
 from stoker_runtime.engine.tenancy import Tenancy
-from stoker_runtime.errors import ConfigInvalid, EngineCrashed, OutOfMemory, StokerRuntimeError
+from stoker_runtime.errors import ConfigInvalid
 from stoker_runtime.logs import configure_logging
+from stoker_runtime.parallel.share import Share
 from stoker_runtime.wire import (
     Abort,
+    EngineInbox,
     Failed,
     Generate,
     Load,
@@ -51,24 +56,30 @@ def main(args: Sequence[str], environ: Mapping[str, str]) -> int:
     """Serve until told to stop; the exit status."""
     configure_logging("text")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the API process's to handle: it drains
-    link, flags = _open_link(args)
+    sock, flags = _open_socket(args)
+    if flags[:1] == ["--rank"]:
+        return _follow(int(flags[1]), flags[2:], environ, Link(sock, Orders()))
+    link = Link(sock, EngineInbox())
     try:
         config = parse_config(flags, environ)
         configure_logging(config.log_format)
         _serve(config, link)
     except Exception as error:
-        return _report_failure(link, error)
+        _say(link, explain(error))
+        return 1
     return 0
 
 
-def _serve(config: Config, link: Link) -> None:
+def _serve(config: Config, link: Link[ToEngine]) -> None:
     """Load what the flags say, or be a standby; then loop until told to stop."""
+    ranks = make_ranks(config)
+    ranks.start(config, lambda failed: _end(link, failed))
     pulse = Pulse(link)
     pulse.start()
-    machine = observe_machine()
+    machine = observe_machine().divide(ranks.share)
     residents = Residents(config, machine, link.send)
     residents.start()
-    tenancy = Tenancy(residents, lambda name: link.send(Phase(name, time.time())))
+    tenancy = Tenancy(residents, lambda name: link.send(Phase(name, time.time())), ranks)
     if config.is_standby:
         tenancy.warm_up(config, machine)
         link.send(Settled())
@@ -80,7 +91,7 @@ def _serve(config: Config, link: Link) -> None:
 class Loop:
     """Steps while there is work, sleeps on the socket while there is none."""
 
-    def __init__(self, tenancy: Tenancy, link: Link, pulse: Pulse) -> None:
+    def __init__(self, tenancy: Tenancy, link: Link[ToEngine], pulse: Pulse) -> None:
         self._tenancy = tenancy
         self._link = link
         self._pulse = pulse
@@ -127,7 +138,7 @@ class Loop:
                 case Sleep():
                     self._tenancy.sleep(message.level)
         except Exception as error:
-            return _explain(error)
+            return explain(error)
         return Settled()
 
     def _patience_s(self, now: float) -> float:
@@ -149,34 +160,37 @@ class Loop:
             self._link.send(self._sent_stats)
 
 
-def _open_link(args: Sequence[str]) -> tuple[Link, list[str]]:
+def _open_socket(args: Sequence[str]) -> tuple[socket.socket, list[str]]:
     """The socket of `--fd N`, which comes first, and the other flags."""
     match list(args):
         case ["--fd", number, *flags] if number.isdigit():
-            return Link(socket.socket(fileno=int(number))), flags
+            return socket.socket(fileno=int(number)), flags
     raise ConfigInvalid("the engine is started by the server: `--fd N` must come first")
 
 
-def _report_failure(link: Link, error: Exception) -> int:
-    failed = _explain(error)
-    with contextlib.suppress(OSError):
-        link.send(failed)
+def _follow(rank: int, flags: list[str], environ: Mapping[str, str], link: Link[Order]) -> int:
+    """Be another rank: do what the leader says until it ends; the exit status."""
+    from stoker_runtime.engine.follower import Follower  # not before: a leader needs none of it
+
+    try:
+        config = parse_config(flags, environ)
+        configure_logging(config.log_format)
+        Follower(config, link, Share(rank, config.tensor_parallel)).run()
+    except Exception as error:
+        _say(link, explain(error))
     return 1
 
 
-def _explain(error: Exception) -> Failed:
-    """The error's name and text for the API process; the log has more of what nobody foresaw."""
-    match error:
-        case StokerRuntimeError():
-            failed = Failed(error.reason, str(error))
-        case MemoryError():
-            failed = Failed(OutOfMemory.reason, f"out of memory: {error}; give the pod more")
-        case _:
-            log.exception("the engine crashed")
-            message = f"{type(error).__name__}: {error}; the log has the traceback"
-            failed = Failed(EngineCrashed.reason, message)
-    log.error("%s: %s", failed.reason, failed.message)
-    return failed
+def _say(link: Link[ToEngine] | Link[Order], failed: Failed) -> None:
+    with contextlib.suppress(OSError):
+        link.send(failed)
+
+
+def _end(link: Link[ToEngine], failed: Failed) -> None:
+    """Another rank has ended, and this one may be waiting for it where nothing can wake it."""
+    _say(link, failed)
+    logging.shutdown()
+    os._exit(1)
 
 
 def run() -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 
 from stoker_runtime.engine.link import Link
-from stoker_runtime.wire import Heartbeat
+from stoker_runtime.wire import Heartbeat, ToEngine
 
 _PERIOD_S = 1.0
 
@@ -21,7 +21,7 @@ _PERIOD_S = 1.0
 class Pulse:
     """Beats once a second from `start` on, whatever the process does."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link[ToEngine]) -> None:
         self._link = link
         self._step_began_at: float | None = None
 

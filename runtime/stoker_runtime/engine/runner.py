@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from stoker_runtime.engine.orders import Clear, Compute, Score
+from stoker_runtime.engine.ranks import ALONE, Peers
 from stoker_runtime.kernels.cache import LIMITS, KvCache
 from stoker_runtime.kernels.native import Library, Tiles, find_library
 from stoker_runtime.kernels.ops import AttentionPlan
 from stoker_runtime.kernels.program import Program
 from stoker_runtime.model.attention import DecodeGroup, PaddedPlan, PrefillSpan, TiledPlan
 from stoker_runtime.model.decoder import Decoder
+from stoker_runtime.model.layers import Experts
 from stoker_runtime.model.program import make_program
+from stoker_runtime.parallel.collective import send_to_all
 from stoker_runtime.schedule.step import Chunk
 
 if TYPE_CHECKING:
@@ -66,6 +70,7 @@ class Runner:
         max_num_seqs: int = 256,
     ) -> None:
         self.model = model
+        self.peers: Peers = ALONE
         self.device = model.device
         self.block_size = block_size
         self.caches = _allocate_caches(model, num_blocks, block_size, cache_dtype)
@@ -88,6 +93,19 @@ class Runner:
 
     def lay_out(self, chunks: Sequence[Chunk]) -> Inputs:
         """Everything about a step that can be done before the one before it has ended."""
+        inputs = self._lay_out(chunks)
+        if self.peers.share.is_whole:
+            return inputs
+
+        def forward() -> torch.Tensor:
+            with self.peers.together(Compute(chunks)):
+                if any(id < 0 for chunk in chunks for id in chunk.token_ids):
+                    send_to_all(inputs.token_ids[: sum(len(one.token_ids) for one in chunks)])
+                return inputs.forward()
+
+        return Inputs(inputs.token_ids, forward)
+
+    def _lay_out(self, chunks: Sequence[Chunk]) -> Inputs:
         if self._pages is not None:
             return self._lay_out_paged(chunks, self._pages)
         token_ids = [id for chunk in chunks for id in chunk.token_ids]
@@ -118,7 +136,8 @@ class Runner:
     @torch.inference_mode()
     def score(self, hidden: torch.Tensor) -> torch.Tensor:  # [num_rows, vocab] float32
         """Logits after some rows of what `compute` returned: [num_rows, hidden]."""
-        return self.model.logits(hidden)
+        with self.peers.together(Score(len(hidden))):
+            return self.model.logits(hidden)
 
     @property
     def can_prepare(self) -> bool:
@@ -149,7 +168,8 @@ class Runner:
 
     def clear(self, block_ids: Sequence[int]) -> None:
         """Forget what blocks hold: a NaN left there would spoil whoever gets them next."""
-        self.caches.clear(self._tensor(block_ids))
+        with self.peers.together(Clear(list(block_ids))):
+            self.caches.clear(self._tensor(block_ids))
 
     def _lay_out_paged(self, chunks: Sequence[Chunk], pages: Pages) -> Inputs:
         graphs, num_tokens = self.graphs, len(chunks)
@@ -172,8 +192,7 @@ class Runner:
         return self.model.hidden_states(*inputs, self.caches, batch.plan)
 
     def _build_graphs(self, max_num_seqs: int) -> Graphs | None:
-        """Experts ask the processor who has tokens: that can't be recorded."""
-        if self._pages is None or self.model.spec.experts is not None:
+        if self._pages is None or not _is_recordable(self.model):
             return None
         from stoker_runtime.engine.graphs import Graphs  # not before: a CPU needs none of it
 
@@ -263,6 +282,13 @@ def spans(chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
         spans.append((start, start + len(chunk.token_ids)))
         start = spans[-1][1]
     return spans
+
+
+def _is_recordable(model: Decoder) -> bool:
+    """Experts that are called one by one ask the processor who has tokens: that can't be recorded.
+    Sums over ranks can, but no one has tried that yet on several GPUs."""
+    experts = [layer.mlp for layer in model.layers if isinstance(layer.mlp, Experts)]
+    return model.spec.share.is_whole and all(one.together is not None for one in experts)
 
 
 def _build_pages(

@@ -28,10 +28,12 @@ from stoker_runtime.config import Config
 from stoker_runtime.engine.imports import blas_threads, ready_torch
 from stoker_runtime.engine.loading import Recipe, prepare
 from stoker_runtime.engine.machine import Machine, observe_machine
+from stoker_runtime.engine.orders import WarmUp
+from stoker_runtime.engine.ranks import ALONE, Peers
 from stoker_runtime.engine.resident import Residents
 from stoker_runtime.errors import CheckpointBroken, EngineCrashed
 from stoker_runtime.model.reader import BlobReader
-from stoker_runtime.wire import NOT_FINITE, Loaded, LoadPath
+from stoker_runtime.wire import NOT_FINITE, Load, Loaded, LoadPath, Sleep, Unload, Wake
 
 if TYPE_CHECKING:
     from stoker_runtime.engine.engine import Engine
@@ -41,8 +43,11 @@ if TYPE_CHECKING:
 class Tenancy:
     """At most one model. `report` is told of every phase of a load that ended."""
 
-    def __init__(self, residents: Residents, report: Callable[[str], None]) -> None:
+    def __init__(
+        self, residents: Residents, report: Callable[[str], None], peers: Peers = ALONE
+    ) -> None:
         self.engine: Engine | None = None
+        self._peers = peers
         self._residents = residents
         self._report = report
         self._recipe: Recipe | None = None
@@ -53,7 +58,8 @@ class Tenancy:
     def warm_up(self, config: Config, machine: Machine) -> None:
         """What a standby does in advance: import torch and all of an engine, link its kernels."""
         dtype = "bfloat16" if machine.has_bf16 else "float32"
-        ready_torch(blas_threads(config.threads or machine.num_cpus, dtype))
+        self._peers.tell(WarmUp())
+        ready_torch(blas_threads(machine.count_threads(config.threads), dtype))
         importlib.import_module("stoker_runtime.engine.assembly")
         importlib.import_module("stoker_runtime.kernels.native").find_library()
         self._report("imports")
@@ -62,19 +68,23 @@ class Tenancy:
         """From the folder to an engine that made a token; on any error nothing is left behind."""
         assert self._recipe is None, "the API process unloads before it loads"
         try:
+            self._peers.tell(Load(config.to_args()))
             return self._load(config)
         except BaseException:
+            self._peers.call_off()
             self.unload()
             raise
 
     def unload(self) -> None:
         """Let go of everything: nothing of this model can be read afterwards."""
+        self._peers.tell(Unload())
         self.engine = self._model = self._parked = self._recipe = None
         _give_back_memory()
 
     def sleep(self, level: Literal[1, 2]) -> None:
         """Let go of the cache, at level 2 of the weights too; at level 1 they stay on the host."""
         assert self._recipe, "only a model that was loaded sleeps"
+        self._peers.tell(Sleep(level))
         self.engine = None
         if level == 2:
             self._model = self._parked = None
@@ -89,17 +99,20 @@ class Tenancy:
         assert recipe, "only a model that sleeps wakes"
         path: LoadPath = "resident" if self._model or self._parked else "warm"
         try:
+            self._peers.tell(Wake())
             if self._model is None:
                 self._build_model(recipe, self._parked or _start_reading(recipe))
                 self._parked = None
             return self._begin(recipe, path)
         except BaseException:
+            self._peers.call_off()
             self.unload()
             raise
 
     def _load(self, config: Config) -> Loaded:
         was_warm = "torch" in sys.modules
-        machine = _count_residents(observe_machine(), self._residents.num_bytes(config.model))
+        machine = observe_machine().divide(self._peers.share)
+        machine = _count_residents(machine, self._residents.num_bytes(config.model))
         recipe = self._recipe = prepare(config, machine)
         source = self._residents.claim(recipe) or _start_reading(recipe)
         path: LoadPath = "resident" if isinstance(source, mmap.mmap) else "warm"
@@ -119,9 +132,10 @@ class Tenancy:
         from stoker_runtime.engine import assembly
 
         assert self._model, "the model was built"
-        self.engine, loaded = assembly.build_engine(recipe, self._model)
+        self.engine, loaded = assembly.build_engine(recipe, self._model, self._peers)
         try:
-            self.engine.warm_up()
+            if self._peers.share.leads:
+                self.engine.warm_up()
         except EngineCrashed as error:
             if NOT_FINITE not in str(error):
                 raise

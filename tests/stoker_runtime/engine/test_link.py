@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from stoker_runtime.engine.link import Link
-from stoker_runtime.wire import Abort, ApiInbox, Heartbeat, Stop, pack
+from stoker_runtime.wire import Abort, ApiInbox, EngineInbox, Heartbeat, Stop, pack
 
 
 class Pair:
@@ -20,7 +20,7 @@ class Pair:
         self.far, near = socket.socketpair()
         self.near = near
         self.closed = threading.Event()
-        self.link = Link(near, self.closed.set)
+        self.link = Link(near, EngineInbox(), self.closed.set)
 
 
 @pytest.fixture

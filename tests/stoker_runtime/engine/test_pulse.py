@@ -7,14 +7,14 @@ import threading
 
 from stoker_runtime.engine.link import Link
 from stoker_runtime.engine.pulse import Pulse
-from stoker_runtime.wire import ApiInbox, Heartbeat
+from stoker_runtime.wire import ApiInbox, EngineInbox, Heartbeat
 from support.runtime_server import wait_until
 
 
 def test_it_beats_while_a_step_runs() -> None:
     ours, theirs = socket.socketpair()
     closed = threading.Event()
-    pulse = Pulse(Link(theirs, on_close=closed.set))
+    pulse = Pulse(Link(theirs, EngineInbox(), closed.set))
     with ours, theirs, pulse.step():
         wait_until(lambda: pulse.step_s > 0)
         pulse.start()
@@ -28,7 +28,7 @@ def test_it_beats_while_a_step_runs() -> None:
 def test_between_steps_there_is_no_step() -> None:
     ours, theirs = socket.socketpair()
     closed = threading.Event()
-    pulse = Pulse(Link(theirs, on_close=closed.set))
+    pulse = Pulse(Link(theirs, EngineInbox(), closed.set))
     assert pulse.step_s == 0
     with pulse.step():
         pass
