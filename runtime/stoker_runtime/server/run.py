@@ -28,8 +28,9 @@ from stoker_runtime.server.engine_client import EngineClient
 from stoker_runtime.server.lifecycle import Lifecycle, Patience
 from stoker_runtime.server.metrics import Metrics, process_start
 from stoker_runtime.server.service import Service
+from stoker_runtime.server.shelf import Shelf
 from stoker_runtime.server.switch import Switch
-from stoker_runtime.server.texts import import_texts, load_texts
+from stoker_runtime.server.texts import load_texts
 from stoker_runtime.spawn import EngineProcess
 from stoker_runtime.wire import Failed
 
@@ -84,7 +85,8 @@ class _Server:
         engine = EngineClient(self._lifecycle, metrics)
         service = Service(self._config, self._lifecycle, engine, metrics)
         announcer = self._start_announcing()
-        routes = admin_routes(Admin(Switch(service, announcer)))
+        shelf = Shelf(self._config.preload_folders)
+        routes = admin_routes(Admin(Switch(service, announcer, shelf)))
         key = self._config.token or self._config.api_key
         servers = [
             await self._listen(App(service, public_routes()), self._start.public),
@@ -92,7 +94,7 @@ class _Server:
         ]
         await engine.connect(self._start.engine.sock)
         if self._config.is_standby:
-            self._tasks.append(loop.create_task(asyncio.to_thread(import_texts)))
+            self._tasks.append(loop.create_task(asyncio.to_thread(shelf.fill)))
         else:
             self._tasks.append(loop.create_task(self._load_texts(service)))
         await self._stop.wait()

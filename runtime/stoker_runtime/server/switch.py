@@ -24,7 +24,8 @@ from stoker_runtime.server.metrics import Metrics
 from stoker_runtime.server.order import vacate
 from stoker_runtime.server.refusal import Refusal
 from stoker_runtime.server.service import Service
-from stoker_runtime.server.texts import Texts, load_texts
+from stoker_runtime.server.shelf import Shelf
+from stoker_runtime.server.texts import Texts
 from stoker_runtime.wire import Failed, Load, Loaded, Settled, Sleep, Unload, Wake
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,9 @@ class Wish:
 class Switch:
     """The transitions of one process."""
 
-    def __init__(self, service: Service, announcer: Announcer | None = None) -> None:
+    def __init__(
+        self, service: Service, announcer: Announcer | None = None, shelf: Shelf | None = None
+    ) -> None:
         """Change `service`; the gateway hears of it from `announcer`."""
         self.vacant = vacate(service.config)
         """The settings while there is no model."""
@@ -56,6 +59,8 @@ class Switch:
         """How deep the model sleeps; 0: it does not."""
         self._service = service
         self._announcer = announcer
+        self._shelf = shelf or Shelf()
+        self._filling: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._wish: Wish | None = None
 
@@ -122,7 +127,7 @@ class Switch:
         service = self._service
         self._adopt(config)
         self._life.begin_load()
-        reading = asyncio.create_task(asyncio.to_thread(load_texts, config.model))
+        reading = asyncio.create_task(asyncio.to_thread(self._shelf.take, config.model))
         answer = await service.engine.ask(Load(config.to_args()))
         texts = await _get_texts(reading)
         if isinstance(texts, Failed) and isinstance(answer, Loaded):
@@ -183,6 +188,7 @@ class Switch:
         self._adopt(self.vacant)
         self._life.stand_by()
         gc.collect()
+        self._filling = asyncio.create_task(asyncio.to_thread(self._shelf.fill))
 
     def _adopt(self, config: Config) -> None:
         """What is answered, counted and announced from now on is this model's alone."""
