@@ -46,20 +46,23 @@ inline Ints multiply_add(Ints sum, const int32_t* a, Ints b) {
 #endif
 }
 
-// The bits of each lane's upper 16, a float16, as float32.
-inline Ints widen_half(Ints x) {
+// Each lane's lower or upper 16 bits, a float16, as the bits of float32.
+inline Ints widen_half(Ints pairs, int upper) {
 #if defined(__AVX512BW__)
-  return reinterpret_cast<Ints>(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(reinterpret_cast<__m512i>(x >> 16))));
+  const __m256i halves = _mm512_cvtepi32_epi16(reinterpret_cast<__m512i>(upper ? pairs >> 16 : pairs));
+  return reinterpret_cast<Ints>(_mm512_cvtph_ps(halves));
 #elif defined(__AVX2__) && !defined(STOKER_WIDE)
-  const __m256i halves = _mm256_srli_epi32(reinterpret_cast<__m256i>(x), 16);
-  const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
-  return reinterpret_cast<Ints>(_mm256_cvtph_ps(packed));
+  const __m128i apart = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+  const __m256i sorted = _mm256_permute4x64_epi64(
+      _mm256_shuffle_epi8(reinterpret_cast<__m256i>(pairs), _mm256_broadcastsi128_si256(apart)), 0xd8);
+  const __m128i halves = upper ? _mm256_extracti128_si256(sorted, 1) : _mm256_castsi256_si128(sorted);
+  return reinterpret_cast<Ints>(_mm256_cvtph_ps(halves));
 #else
   // Exponents differ by 112 of their offsets; a product puts that right for numbers without a leading 1, too.
+  const Ints x = upper ? pairs : pairs << 16;
   const Floats small = reinterpret_cast<Floats>((x >> 3) & static_cast<int32_t>(0x8fffe000));
-  const Floats wide = small * 5.192296858534828e33f;
   const Ints endless = (x & 0x7c000000) == 0x7c000000;
-  return reinterpret_cast<Ints>(wide) | (endless & 0x7f800000);
+  return reinterpret_cast<Ints>(small * 5.192296858534828e33f) | (endless & 0x7f800000);
 #endif
 }
 

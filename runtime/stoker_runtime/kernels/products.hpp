@@ -15,15 +15,17 @@
 namespace {
 
 constexpr int HEIGHT = 120;  // rows of x that a block of a panel is unpacked for
-constexpr int TALL = 6;      // rows that fit in registers
-constexpr int LOW = 4;       // rows that do so beside the unpacking
 constexpr int AHEAD = 24;    // units: what is fetched early of a weight that is read as it is stored
 constexpr int VECTORS = PANEL / LANES;
+constexpr int TALL = 12 / VECTORS;  // rows whose sums fit in registers
+constexpr int LOW = 8 / VECTORS;    // rows whose sums do so beside the unpacking
 
 constexpr int steps_per_unit(int kind) { return kind == INT4 ? 4 : kind == FLOAT32 || kind == PAIRS ? 1 : 2; }
-// Up to so many rows, unpacking for each 4 of them is quicker than once through the cache (measured: 8 rows of
+// Up to so many rows, unpacking for each few of them is quicker than once through the cache (measured: 8 rows of
 // bfloat16 1.5 times; codes of 4 bits take more to unpack).
-constexpr int few(int kind) { return kind == INT4 ? LOW : 4 * LOW; }
+constexpr int few(int kind) { return kind == INT4 ? 4 : 16; }
+// Independent sums of a row that hide the latency of the 8 multiplications that are under way at a time.
+constexpr int chains(int rows) { return rows * VECTORS >= 8 ? 1 : rows * VECTORS >= 4 ? 2 : 4; }
 
 // ---- Kernels.
 
@@ -31,7 +33,7 @@ template <int KIND>
 inline Ints step(Ints unit, int i) {
   switch (KIND) {
     case BFLOAT16: return i == 0 ? unit << 16 : unit & static_cast<int32_t>(0xffff0000);
-    case FLOAT16: return widen_half(i == 0 ? unit << 16 : unit);
+    case FLOAT16: return widen_half(unit, i);
     case INT8: {
       const Shorts pairs = reinterpret_cast<Shorts>(unit);
       return reinterpret_cast<Ints>((i == 0 ? pairs << 8 : pairs) >> 8);
@@ -71,10 +73,10 @@ inline void finish(const Ints& sum, const Rows& x, const Block& block, int row, 
   store(out, load(out) + scaled);
 }
 
-// out[r, :] += Σ over the block of ROWS rows; CHAINS independent sums hide the latency of few rows.
-template <int KIND, int ROWS, int CHAINS>
+// out[r, :] += Σ over the block of ROWS rows.
+template <int KIND, int ROWS>
 inline void multiply_rows(const Rows& x, int row, long column, const Block& block, float* out, long out_stride) {
-  constexpr int STEPS = steps_per_unit(KIND), UNITS = CHAINS > STEPS ? CHAINS / STEPS : 1;
+  constexpr int STEPS = steps_per_unit(KIND), CHAINS = chains(ROWS), UNITS = CHAINS > STEPS ? CHAINS / STEPS : 1;
   Sum<is_code(KIND)> sum[CHAINS][ROWS][VECTORS] = {};
   const int32_t* lanes = x.lanes + row * x.stride + column;
   const int32_t* units = block.units;
@@ -104,20 +106,21 @@ inline void multiply_rows(const Rows& x, int row, long column, const Block& bloc
     }
 }
 
-// Rows go in parts of at most 6 (or 4), all of about the same height: 8 as 4 and 4.
+// The same of so many rows, at most MOST.
+template <int KIND, int MOST>
+inline void multiply_part(int rows, const Rows& x, int row, long column, const Block& block, float* out, long stride) {
+  if constexpr (MOST > 1)
+    if (rows < MOST) return multiply_part<KIND, MOST - 1>(rows, x, row, column, block, out, stride);
+  multiply_rows<KIND, MOST>(x, row, column, block, out, stride);
+}
+
+// Rows go in as few parts as fit in registers, all of about the same height: 8 rows as 4 and 4.
 template <int KIND>
 void multiply_block(const Rows& x, int first, int end, long column, const Block& block, float* out, long stride) {
   constexpr int MOST = steps_per_unit(KIND) > 1 ? LOW : TALL;
   for (int parts = (end - first + MOST - 1) / MOST; parts > 0; --parts) {
     const int height = (end - first + parts - 1) / parts;
-    switch (height) {
-      case 1: multiply_rows<KIND, 1, 4>(x, first, column, block, out, stride); break;
-      case 2: multiply_rows<KIND, 2, 2>(x, first, column, block, out, stride); break;
-      case 3: multiply_rows<KIND, 3, 2>(x, first, column, block, out, stride); break;
-      case 4: multiply_rows<KIND, 4, 1>(x, first, column, block, out, stride); break;
-      case 5: multiply_rows<KIND, 5, 1>(x, first, column, block, out, stride); break;
-      default: multiply_rows<KIND, 6, 1>(x, first, column, block, out, stride);
-    }
+    multiply_part<KIND, MOST>(height, x, first, column, block, out, stride);
     first += height;
     out += height * stride;
   }
@@ -227,7 +230,8 @@ void run_products(const Segment* segments, int num_segments, const float* x, flo
   const int halves = finish >= SILU ? 2 : 1, panels = count_panels(w) / halves;
   const int per_item = std::clamp(panels * num_segments / (8 * (num_workers + 1)), 1, panels);
   const int items = (panels + per_item - 1) / per_item;
-  Product product{segments, prepare_rows(segments, num_segments, x), y, w.rows / halves, panels, per_item, items, finish};
+  const Rows rows = prepare_rows(segments, num_segments, x);
+  Product product{segments, rows, y, w.rows / halves, panels, per_item, items, finish};
   run_parallel(multiply_panels, &product, items * num_segments);
 }
 

@@ -56,7 +56,9 @@ struct Scratch {
 };
 
 constexpr bool is_code(int kind) { return kind >= INT8; }
-inline int columns_per_unit(const Weight& w) { return w.kind == INT4 ? 8 : w.kind == INT8 ? 4 : w.kind == FLOAT32 ? 1 : 2; }
+inline int columns_per_unit(const Weight& w) {
+  return w.kind == INT4 ? 8 : w.kind == INT8 ? 4 : w.kind == FLOAT32 ? 1 : 2;
+}
 inline int count_units(const Weight& w) { return w.cols / columns_per_unit(w); }
 inline int count_panels(const Weight& w) { return (w.rows + PANEL - 1) / PANEL; }
 
