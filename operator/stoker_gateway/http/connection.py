@@ -201,9 +201,8 @@ class Connection(asyncio.Protocol):
         if request is None:  # a tunnel, which was answered
             self._stop_keep_alive()
             return b""
-        first = b"%b %b HTTP/%b" % (
-            parser.get_method(), request.target, parser.get_http_version().encode(),
-        )  # fmt: skip
+        version = parser.get_http_version().encode()
+        first = b"%b %b HTTP/%b" % (parser.get_method(), request.target, version)
         request.headers.pop(b"upgrade")
         lines = [b"%b: %b" % header for header in request.headers.items()]
         self._parser = httptools.HttpRequestParser(self)

@@ -99,7 +99,7 @@ class Reply:
             return
         self.status = status
         self.started_at = time.monotonic()
-        self._is_sse = any(value.startswith(EVENT_STREAM) for _, value in headers)
+        self._is_sse = dict(headers).get(b"content-type", b"").startswith(EVENT_STREAM)
         parts = [status_line(status)]
         parts += [b"%b: %b\r\n" % header for header in (*headers, *self.headers)]
         parts += (b"x-request-id: ", self.request_id.encode(), b"\r\n", _clock.line())
