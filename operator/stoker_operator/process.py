@@ -78,7 +78,7 @@ class Process:
             cluster, self._snapshot, pools, children, lambda: self._world.pod_settings
         )
         self._pools = WorkQueue(self._when_leading(pool_reconciler.reconcile))
-        pools.touch_pool, pools.touch_deployment = self._pools.add, self._deployments.add
+        pools.touch_pool, pools.touch_deployment = self._pools.add, self._deployments.hurry
         self._dashboard = Dashboard(self._snapshot, self._ledger, lambda: self._lease.leads)
         REGISTRY.register(self._dashboard)
         self._intake = Intake(self._snapshot, children, self._deployments, self._pools)
@@ -207,11 +207,11 @@ class Process:
 
     def _on_demand(self, key: str) -> None:
         self._reconciler.note_demand(key)
-        self._deployments.add(key)
+        self._deployments.hurry(key)
 
     def _on_announce(self, announcement: Announcement) -> None:
         if self._snapshot.announce(announcement):
-            self._deployments.add(announcement.key)
+            self._deployments.hurry(announcement.key)
 
     def _is_alive(self) -> bool:
         return not self._snapshot.synced or time.monotonic() < self._lease.checked_at + STUCK_S

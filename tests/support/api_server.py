@@ -93,7 +93,10 @@ class ApiServer:
             return _refuse(404, "not found")
         items = [item for key, item in self.objects.items() if key.startswith(f"{path}/")]
         version = str(next(self._versions))
-        return web.json_response({"metadata": {"resourceVersion": version}, "items": items})
+        _, api, *rest = path.split("/")
+        group = rest[0] if api == "api" else "/".join(rest[:2])
+        metadata = {"resourceVersion": version}
+        return web.json_response({"apiVersion": group, "metadata": metadata, "items": items})
 
     def _post(self, path: str, body: Manifest) -> web.Response:
         place = f"{path}/{body['metadata']['name']}"

@@ -73,17 +73,14 @@ class Resync:
                 self.on_change(kind, key)
 
     async def _list(self, kind: str, selector: str) -> Manifest:
+        """One kind; items of core lists do not say what they are, the list does."""
         query: Query = (("labelSelector", selector),) if selector else ()
         lists = [await self.cluster.list(kind, place, query) for place in self.namespaces]
         oldest = min(lists, key=lambda each: int(each["metadata"]["resourceVersion"]))
-        items = [_with_kind(item, kind) for item in _items(lists)]
+        version = lists[0].get("apiVersion", "")
+        items = [{"apiVersion": version, "kind": kind} | item for item in _items(lists)]
         return {"metadata": oldest["metadata"], "items": items}
 
 
 def _items(lists: Iterable[Manifest]) -> Iterable[Manifest]:
     return (item for each in lists for item in each["items"])
-
-
-def _with_kind(item: Manifest, kind: str) -> Manifest:
-    """Items of core lists do not say what they are."""
-    return item if "kind" in item else item | {"kind": kind}

@@ -44,12 +44,13 @@ class Children:
         self._gateway_host = gateway_host
         self._closed_to = closed_to
         self._guarded: dict[str, str] = {}
-        self._tried: set[str] = set()
+        self._taken: set[str] = set()
+        """Names that somebody else's objects bear."""
 
     def forget(self, deployment: str) -> None:
         """The deployment is gone, or its children may have been tampered with."""
         self._guarded.pop(deployment, None)
-        self._tried = {name for name in self._tried if not name.startswith(f"{deployment}#")}
+        self._taken = {name for name in self._taken if not name.startswith(f"{deployment}#")}
 
     async def apply_guards(self, deployment: LLMDeployment) -> None:
         """Write what pods must not run without, once per process: none of it may be read."""
@@ -106,12 +107,12 @@ class Children:
     async def _create(self, deployment: LLMDeployment, wanted: Manifest, now: float) -> None:
         kind = wanted["kind"]
         mark = f"{deployment.key}#{kind}/{wanted['metadata']['name']}"
-        if mark in self._tried:
+        if mark in self._taken:
             return
-        self._tried.add(mark)
         try:
             self._snapshot.upsert(await self._cluster.create(wanted), kind, now)
         except Conflict:
+            self._taken.add(mark)
             logger.warning("%s %s exists and is not Stoker's; left alone", kind, key_of(wanted))
 
 

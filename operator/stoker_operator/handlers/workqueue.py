@@ -1,7 +1,9 @@
-"""A queue of keys: one task at a time for each, and different keys never wait for each other.
+"""A queue of keys: one task at a time for each; keys that somebody waits for wait for no other.
 
 Knows keys, instants to come back at, and backoff; does not know what reconciling is. However often
-a key is added while it is being worked on, it is worked on once more.
+a key is added while it is being worked on, it is worked on once more. All others share `LIMIT`
+places: a thousand that change at once would keep the API server from answering a wake, or the
+renewal of the Lease, for seconds.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 MIN_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 30.0
+LIMIT = 16
+"""Keys that are worked on at once, those in a hurry apart."""
 SHORTEST_S = 0.005
 """No key comes back sooner by itself, whatever it asks for."""
 
@@ -32,6 +36,8 @@ class WorkQueue:
         self._reconcile = reconcile
         self._clock = clock
         self._dirty: set[str] = set()
+        self._waiting: dict[str, None] = {}
+        """For a place, first come first served."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._failures: dict[str, int] = {}
@@ -41,11 +47,19 @@ class WorkQueue:
         """Something about this key has changed."""
         self._dirty.add(key)
         if key not in self._tasks and key not in self._failures:
+            self._waiting.setdefault(key)
+            self._fill()
+
+    def hurry(self, key: str) -> None:
+        """The same, and somebody waits for it."""
+        self._dirty.add(key)
+        if key not in self._tasks and key not in self._failures:
             self._start(key)
 
     async def stop(self) -> None:
         """Begin nothing any more; cancel what runs."""
         self._stopped = True
+        self._waiting.clear()
         for timer in self._timers.values():
             timer.cancel()
         tasks = list(self._tasks.values())
@@ -58,7 +72,13 @@ class WorkQueue:
         while self._tasks:
             await asyncio.wait(list(self._tasks.values()))
 
+    def _fill(self) -> None:
+        """Give free places to those that wait."""
+        while self._waiting and len(self._tasks) < LIMIT:
+            self._start(next(iter(self._waiting)))
+
     def _start(self, key: str) -> None:
+        self._waiting.pop(key, None)
         if self._stopped:
             return
         timer = self._timers.pop(key, None)
@@ -84,6 +104,7 @@ class WorkQueue:
             look_at = self._clock() + self._next_backoff_s(key)
         finally:
             del self._tasks[key]
+            self._fill()
         if look_at is not None:
             self._schedule(key, look_at)
 
@@ -102,7 +123,8 @@ class WorkQueue:
         self._timers.pop(key, None)
         self._dirty.add(key)
         if key not in self._tasks:
-            self._start(key)
+            self._waiting.setdefault(key)
+            self._fill()
 
 
 def _log_failure(key: str, error: Exception) -> None:

@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from stoker_operator.build.service import build_headless_service
 from stoker_operator.cluster import resync
 from stoker_operator.cluster.resync import Resync
 from stoker_operator.cluster.snapshot import Snapshot
+from stoker_operator.handlers.children import contains
 from support.api_server import ApiServer
+from support.builders import make_llm
 
 POD = {
     "metadata": {
@@ -69,3 +72,14 @@ async def test_only_the_watched_namespaces_are_listed(server: ApiServer) -> None
         await Resync(cluster, Snapshot(), ("a", "b"), lambda *_: None).once()
     assert all("/namespaces/" in path for _, path, _, _ in server.requests)
     assert len(server.requests) == 12
+
+
+async def test_what_is_listed_looks_as_what_was_written(server: ApiServer) -> None:
+    """Items of a list lack kind and version: without them a restart would mend what is whole."""
+    wanted = build_headless_service(make_llm())
+    listed = {key: value for key, value in wanted.items() if key not in ("kind", "apiVersion")}
+    server.put("/api/v1/services/chat-pods", listed)
+    snapshot = Snapshot()
+    async with server.client() as cluster:
+        await Resync(cluster, snapshot, ("",), lambda *_: None).once()
+    assert contains(snapshot.get("Service", "ns/chat-pods"), wanted)

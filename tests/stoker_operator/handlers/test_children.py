@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 
+import pytest
+
 from stoker_api.tokens import derive_token
 from stoker_api.v1alpha1 import LLMDeployment
 from stoker_operator.build.network_policy import Release
 from stoker_operator.cluster.snapshot import Snapshot
+from stoker_operator.errors import ClusterError, LeaseLost
 from stoker_operator.handlers.children import Children, contains
 from support.builders import make_llm
 from support.fake_cluster import FakeCluster
@@ -131,3 +134,15 @@ async def test_somebody_elses_budget_is_left_alone() -> None:
         await children.apply_budget(_promise(0), 1.0)
     [budget] = cluster.of_kind("PodDisruptionBudget")
     assert budget["spec"]["minAvailable"] == 9
+
+
+async def test_a_service_that_could_not_be_made_is_made_at_the_next_look() -> None:
+    """The Lease was lost, or the API server busy: nobody else bears the name."""
+    children, cluster, _ = _children()
+    for error in (LeaseLost("gone"), ClusterError("timeout")):
+        cluster.refuse_creates = error
+        with pytest.raises(type(error)):
+            await children.apply_services(LLM, 0.0)
+    cluster.refuse_creates = None
+    await children.apply_services(LLM, 1.0)
+    assert len(cluster.of_kind("Service")) == 2

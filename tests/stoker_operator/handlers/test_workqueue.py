@@ -9,7 +9,7 @@ import pytest
 
 from stoker_operator.errors import ClusterError, LeaseLost
 from stoker_operator.handlers import workqueue
-from stoker_operator.handlers.workqueue import WorkQueue
+from stoker_operator.handlers.workqueue import LIMIT, WorkQueue
 
 
 @pytest.fixture(autouse=True)
@@ -147,3 +147,35 @@ async def test_after_stop_nothing_begins() -> None:
     queue.add("b")
     await asyncio.sleep(0.01)
     assert work.seen == ["a", "later"]
+
+
+async def test_many_keys_share_the_places_and_whoever_is_in_a_hurry_waits_for_none() -> None:
+    work = Work()
+    keys = [f"k{number:02}" for number in range(3 * LIMIT)]
+    gate = asyncio.Event()
+    work.gates = dict.fromkeys([*keys, "wake"], gate)
+    queue = WorkQueue(work)
+    for key in keys:
+        queue.add(key)
+    await asyncio.sleep(0.01)
+    assert work.seen == keys[:LIMIT]
+    queue.hurry("wake")
+    queue.hurry(keys[-1])
+    await asyncio.sleep(0.01)
+    assert work.seen[LIMIT:] == ["wake", keys[-1]]
+    gate.set()
+    await queue.drain()
+    assert sorted(work.seen) == sorted([*keys, "wake"]), "each once"
+    assert work.seen[LIMIT + 2 :] == keys[LIMIT:-1], "first come, first served"
+
+
+async def test_who_waits_for_a_place_when_all_ends_is_not_begun() -> None:
+    work = Work()
+    gate = asyncio.Event()
+    work.gates = {f"k{number}": gate for number in range(LIMIT + 1)}
+    queue = WorkQueue(work)
+    for key in work.gates:
+        queue.add(key)
+    await asyncio.sleep(0.01)
+    await queue.stop()
+    assert len(work.seen) == LIMIT
