@@ -28,6 +28,14 @@ DECODES = (
     Chunk("b", 2, (42,), (1,), True),
     Chunk("c", 3, (10,), (6,), True),
 )
+SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 80,
+    "moe_intermediate_size": 32,
+    "shared_expert_intermediate_size": 48,
+    "num_hidden_layers": 1,
+}
+"""That kernels are compiled for."""
 LATER = (Chunk("c", 4, (60,), (6, 2), True), Chunk("b", 3, (61,), (1,), True))
 
 
@@ -53,11 +61,15 @@ def make_runner(folder: Path) -> Runner:
     return Runner(make_model(folder), num_blocks=8, block_size=4, max_num_seqs=3)
 
 
-def test_recordings_answer_as_steps_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_family(tmp_path, "qwen3", hidden_size=64, intermediate_size=80, num_hidden_layers=1)
+@pytest.mark.parametrize("family", ["qwen3", "qwen2-moe"])
+def test_recordings_answer_as_steps_do(
+    tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_family(tmp_path, family, **SIZES)
     plain = make_runner(tmp_path)
     expected = [plain.run(step) for step in (PROMPTS, DECODES, LATER)]
     monkeypatch.setattr(assembly, "pick_ops", lambda _, **__: gpu_ops)
+    monkeypatch.setattr(assembly, "_packs", lambda _: False)  # as on a GPU
     runner, recorder = make_runner(tmp_path), Recorder()
     graphs = runner.graphs
     assert graphs is not None
@@ -73,6 +85,15 @@ def test_recordings_answer_as_steps_do(tmp_path: Path, monkeypatch: pytest.Monke
     assert recorder.num_replays == 2
     for one, scores in zip(made, expected, strict=True):
         torch.testing.assert_close(one, scores, atol=1e-4, rtol=1e-4)
+
+
+def test_experts_that_are_called_one_by_one_are_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_family(tmp_path, "qwen2-moe", **SIZES)
+    monkeypatch.setattr(assembly, "pick_ops", lambda _, **__: gpu_ops)
+    monkeypatch.setattr(gpu_ops, "group_experts", lambda *_: None)
+    assert make_runner(tmp_path).graphs is None
 
 
 def test_the_largest_is_recorded_first_until_none_is_missing(
