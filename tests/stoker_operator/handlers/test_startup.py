@@ -85,10 +85,10 @@ def test_a_claim_concerns_the_deployments_that_may_be_on_it(intake: Intake) -> N
 
 def test_a_deleted_service_is_made_again(intake: Intake) -> None:
     service = _object("chat", of="chat")
-    intake.children._tried.add("ns/chat#chat")
+    intake.children._taken.add("ns/chat#Service/chat")
     intake.take("Service", "ADDED", service, 1)
     intake.take("Service", "DELETED", service, 1)
-    assert intake.children._tried == set()
+    assert intake.children._taken == set()
     assert _taken(intake) == ["ns/chat", "ns/chat"]
 
 
