@@ -155,16 +155,15 @@ class Pages:
             self._rows[id] = _Row(self._free.pop())
 
     def _add(self, chunk: Chunk, lists: _Lists) -> None:
-        first_row = len(lists.token_ids)
+        first_row, num_tokens = len(lists.token_ids), len(chunk.token_ids)
         place = self._write_table(chunk, lists)
-        num_tokens, size, blocks = len(chunk.token_ids), self._block_size, chunk.block_ids
         lists.token_ids.extend(chunk.token_ids)
-        positions = range(chunk.start, chunk.end)
-        lists.positions.extend(positions)
-        lists.slots.extend([blocks[p // size] * size + p % size for p in positions])
+        lists.slots.extend(chunk.slots(self._block_size))
         if num_tokens == 1:
+            lists.positions.append(chunk.start)
             lists.decodes.extend((first_row, 1, chunk.start, place))
             return
+        lists.positions.extend(range(chunk.start, chunk.end))
         for start in range(0, num_tokens, self._tile):
             count = min(self._tile, num_tokens - start)
             lists.prompts.extend((first_row + start, count, chunk.start + start, place))
@@ -173,11 +172,13 @@ class Pages:
         """Note what of the chunk's table is not yet on the device; where its row begins."""
         row = self._rows[chunk.seq_id]
         place, known = row.index * self._width, len(row.block_ids)
+        if chunk.block_ids is row.block_ids:  # mostly: see `BlockPool.table`
+            return place
         if chunk.block_ids[:known] != row.block_ids:
             known = 0
         if known < len(chunk.block_ids):
             new = chunk.block_ids[known : self._width]
             lists.places.extend(range(place + known, place + known + len(new)))
             lists.block_ids.extend(new)
-            row.block_ids = chunk.block_ids
+        row.block_ids = chunk.block_ids
         return place

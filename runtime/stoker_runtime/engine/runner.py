@@ -10,7 +10,8 @@ import functools
 import logging
 import math
 import mmap
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -108,9 +109,8 @@ class Runner:
     def _lay_out(self, chunks: Sequence[Chunk]) -> Inputs:
         if self._pages is not None:
             return self._lay_out_paged(chunks, self._pages)
-        token_ids = [id for chunk in chunks for id in chunk.token_ids]
-        positions = [p for chunk in chunks for p in range(chunk.start, chunk.end)]
-        ids, places = self._tensor(token_ids), self._tensor(positions)
+        ids = self._join(chunk.token_ids for chunk in chunks)
+        places = self._join(range(chunk.start, chunk.end) for chunk in chunks)
         if self._library is None:
             return self._inputs(ids, places, self._plan(chunks))
         plan, program = self._plan_tiles(chunks, self._library), self._program
@@ -200,19 +200,16 @@ class Runner:
 
     def _plan_tiles(self, chunks: Sequence[Chunk], library: Library) -> TiledPlan:
         """Every chunk in tiles of a few tokens, so that threads share a prompt's work."""
-        tiles, tables = [], list[int]()
+        tiles, tables = array("i"), array("i")
         for chunk, (start, end) in zip(chunks, spans(chunks), strict=True):
-            tiles += [
-                (row, min(_TILE, end - row), chunk.start + row - start, len(tables))
-                for row in range(start, end, _TILE)
-            ]
-            tables += self._table(chunk)
-        slots = [slot for chunk in chunks for slot in self._slots(chunk)]
-        kinds = (torch.tensor(part, dtype=torch.int32) for part in (tiles, tables))
-        return TiledPlan(self._tensor(slots), library, Tiles(*kinds))
+            for row in range(start, end, _TILE):
+                count = min(_TILE, end - row)
+                tiles.extend((row, count, chunk.start + row - start, len(tables)))
+            tables.extend(self._table(chunk))
+        parts = [torch.frombuffer(part, dtype=torch.int32) for part in (tiles, tables)]
+        return TiledPlan(self._find_slots(chunks), library, Tiles(parts[0].view(-1, 4), parts[1]))
 
     def _plan(self, chunks: Sequence[Chunk]) -> PaddedPlan:
-        slots = [slot for chunk in chunks for slot in self._slots(chunk)]
         buckets: dict[int, list[tuple[int, Chunk]]] = {}
         prefills = []
         for chunk, (start, end) in zip(chunks, spans(chunks), strict=True):
@@ -222,7 +219,7 @@ class Runner:
             else:
                 prefills.append(self._plan_prefill(chunk, slice(start, end)))
         decodes = tuple(self._plan_decodes(bucket) for bucket in buckets.values())
-        return PaddedPlan(self._tensor(slots), decodes, tuple(prefills))
+        return PaddedPlan(self._find_slots(chunks), decodes, tuple(prefills))
 
     def _plan_decodes(self, rows_and_chunks: list[tuple[int, Chunk]]) -> DecodeGroup:
         rows = [row for row, _ in rows_and_chunks]
@@ -243,9 +240,8 @@ class Runner:
         masks = self._masks(self._arange(chunk.end)[chunk.start :, None], chunk.end)
         return PrefillSpan(rows, chunk.start, self._tensor(self._table(chunk)), masks)
 
-    def _slots(self, chunk: Chunk) -> list[int]:
-        size = self.block_size
-        return [chunk.block_ids[p // size] * size + p % size for p in range(chunk.start, chunk.end)]
+    def _find_slots(self, chunks: Sequence[Chunk]) -> torch.Tensor:  # [num_tokens] int64
+        return self._join(chunk.slots(self.block_size) for chunk in chunks)
 
     def _num_blocks(self, chunk: Chunk) -> int:
         return -(-chunk.end // self.block_size)
@@ -270,6 +266,13 @@ class Runner:
 
     def _arange(self, end: int) -> torch.Tensor:
         return torch.arange(end, device=self.model.device)
+
+    def _join(self, parts: Iterable[Iterable[int]]) -> torch.Tensor:
+        """One after the other, without Python's numbers in a list between."""
+        joined = array("q")
+        for part in parts:
+            joined.extend(part)
+        return torch.frombuffer(joined, dtype=torch.int64).to(self.device)
 
     def _tensor(self, values: Sequence[int]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self.model.device)

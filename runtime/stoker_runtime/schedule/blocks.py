@@ -59,6 +59,8 @@ class BlockPool:
         self._remembered: OrderedDict[int, None] = OrderedDict()
         self._num_holders = [0] * num_blocks
         self._tables: dict[str, list[int]] = {}
+        self._shown: dict[str, tuple[int, ...]] = {}
+        """Tables as they were last asked for, while they are still like that."""
         self._num_passed: dict[str, int] = {}
         self._blocks_by_name: dict[bytes, int] = {}
         self._names: dict[int, bytes] = {}
@@ -87,10 +89,14 @@ class BlockPool:
         """The sequence's blocks: token `i` is in entry `i // block_size`.
 
         Entries that were passed name the first block that is still held: who reads them, only to
-        hide what they hold, reads nothing of somebody else.
+        hide what they hold, reads nothing of somebody else. As long as nothing has changed, it is
+        the very same tuple.
         """
-        passed, held = self._num_passed.get(seq_id, 0), self._held(seq_id)
-        return (*held[:1] * passed, *held)
+        shown = self._shown.get(seq_id)
+        if shown is None:
+            passed, held = self._num_passed.get(seq_id, 0), self._held(seq_id)
+            shown = self._shown[seq_id] = (*held[:1] * passed, *held)
+        return shown
 
     def missing_blocks(self, seq_id: str, num_tokens: int) -> int:
         """Blocks the sequence still needs to hold `num_tokens`; 17 tokens of 16 need 2 blocks."""
@@ -128,14 +134,17 @@ class BlockPool:
             self._num_holders[block] += 1
         self._tables[seq_id] = [*[-1] * found.num_passed, *found.block_ids]
         self._num_passed[seq_id] = found.num_passed
+        self._shown.pop(seq_id, None)
 
     def grow(self, seq_id: str, num_tokens: int) -> bool:
         """Give the sequence room for `num_tokens`; all or nothing, False when blocks run out."""
         missing = self.missing_blocks(seq_id, num_tokens)
         if missing > self.num_free_blocks:
             return False
-        taken = [self._take() for _ in range(missing)]
-        self._tables.setdefault(seq_id, []).extend(taken)
+        if missing:
+            taken = [self._take() for _ in range(missing)]
+            self._tables.setdefault(seq_id, []).extend(taken)
+            self._shown.pop(seq_id, None)
         return True
 
     def name(self, seq_id: str, first: int, names: Iterable[bytes]) -> None:
@@ -161,6 +170,7 @@ class BlockPool:
         if now > before:
             self._let_go(self._tables[seq_id][before:now])
             self._num_passed[seq_id] = now
+            self._shown.pop(seq_id, None)
 
     def release(self, seq_id: str) -> None:
         """Take back all that the sequence holds; nothing happens if that is nothing.
@@ -169,12 +179,15 @@ class BlockPool:
         first, because blocks before it are of use without it, but not the other way round.
         """
         self._let_go(self._held(seq_id)[::-1])
-        self._tables.pop(seq_id, None)
-        self._num_passed.pop(seq_id, None)
+        for known in (self._tables, self._num_passed, self._shown):
+            known.pop(seq_id, None)
 
     def check_integrity(self) -> None:
         """Every block is free or held, names lead to blocks; called by tests after each step."""
         held = [block for seq_id in self._tables for block in self._held(seq_id)]
+        for seq_id, shown in self._shown.items():
+            passed = self._num_passed.get(seq_id, 0)
+            assert list(shown[passed:]) == self._held(seq_id), f"{seq_id} is shown an old table"
         free = [*self._blank, *self._remembered]
         seen = sorted({*held, *free})
         assert seen == list(range(self.num_blocks)), f"blocks lost: {seen}"

@@ -25,6 +25,18 @@ class Chunk:
     samples: bool
     """Its last token is the sequence's newest: a new one is to be drawn."""
 
+    def slots(self, block_size: int) -> list[int]:
+        """Where the keys and values of its tokens go: block · block_size + offset of each."""
+        if len(self.token_ids) == 1:
+            return [self.block_ids[self.start // block_size] * block_size + self.start % block_size]
+        slots = list[int]()
+        for index in range(self.start // block_size, -(-self.end // block_size)):
+            shift = (self.block_ids[index] - index) * block_size
+            first = max(self.start, index * block_size)
+            last = min(self.end, (index + 1) * block_size)
+            slots += range(shift + first, shift + last)
+        return slots
+
     @property
     def end(self) -> int:
         """Tokens of the sequence that are in the cache afterwards."""

@@ -30,6 +30,21 @@ def test_keeps_the_order_of_a_growing_table() -> None:
     assert pool.table("a")[:2] == before
 
 
+def test_a_table_is_the_same_object_until_it_changes() -> None:
+    pool = BlockPool(num_blocks=4, block_size=4, window=4)
+    pool.grow("a", 7)
+    first = pool.table("a")
+    pool.grow("a", 8)
+    assert pool.table("a") is first
+    pool.grow("a", 9)
+    second = pool.table("a")
+    assert (len(first), len(second)) == (2, 3)
+    pool.let_pass("a", 8)
+    assert pool.table("a") == (second[1], *second[1:])
+    pool.release("a")
+    assert pool.table("a") == ()
+
+
 def test_never_shrinks_by_growing() -> None:
     pool = BlockPool(num_blocks=4, block_size=1)
     pool.grow("a", 3)

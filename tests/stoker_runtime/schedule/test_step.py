@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stoker_runtime.schedule.step import Chunk, Step
 
@@ -18,3 +20,11 @@ def test_adds_up_its_tokens() -> None:
 def test_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Step(()).chunks = ()  # type: ignore[misc]
+
+
+@given(start=st.integers(0, 40), num_tokens=st.integers(1, 30), size=st.integers(1, 9))
+def test_slots_follow_the_table_token_by_token(start: int, num_tokens: int, size: int) -> None:
+    table = tuple((7 * index + 3) % 100 for index in range(80))
+    chunk = Chunk("a", start, (5,) * num_tokens, table, samples=True)
+    expected = [table[p // size] * size + p % size for p in range(start, start + num_tokens)]
+    assert chunk.slots(size) == expected
