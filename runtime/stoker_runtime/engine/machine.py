@@ -32,9 +32,8 @@ class Machine:
     """Which part of one model this process computes, beside others on the same machine."""
 
     def divide(self, share: Share) -> Machine:
-        """The same machine for one of several processes; the leader says what memory all have."""
-        mine = self.available_bytes // share.ranks if share.leads else sys.maxsize
-        return replace(self, share=share, available_bytes=mine)
+        """The same machine for one of several processes."""
+        return replace(self, share=share, available_bytes=self.available_bytes // share.ranks)
 
     def count_threads(self, asked: int) -> int:
         """Of one process: so many were asked for in all, or none in particular (0)."""

@@ -72,7 +72,7 @@ class Ranks:
 
     def tell(self, order: Order) -> None:
         """See `Peers`."""
-        self._are_replying = isinstance(order, Load | Wake)
+        self._are_replying = bool(self._followers) and isinstance(order, Load | Wake)
         for follower in self._followers:
             follower.link.send(order)
 

@@ -43,7 +43,7 @@ class Residents:
         self._config = config
         self._machine = machine
         self._report = report
-        self._room = config.preload_bytes or machine.available_bytes // 2
+        self._room = config.preload_bytes // machine.share.ranks or machine.available_bytes // 2
         self._held: dict[Path, _Held] = {}
         self._done = {folder: threading.Event() for folder in config.preload_folders}
 

@@ -112,6 +112,8 @@ class Tenancy:
     def _load(self, config: Config) -> Loaded:
         was_warm = "torch" in sys.modules
         machine = observe_machine().divide(self._peers.share)
+        if not self._peers.share.leads:  # others have begun to load: what all have the leader saw
+            machine = replace(machine, available_bytes=sys.maxsize)
         machine = _count_residents(machine, self._residents.num_bytes(config.model))
         recipe = self._recipe = prepare(config, machine)
         source = self._residents.claim(recipe) or _start_reading(recipe)

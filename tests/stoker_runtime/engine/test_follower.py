@@ -48,24 +48,29 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def test_a_shared_model_is_served_moved_out_and_exchanged(
-    server: RuntimeServer, folders: list[Path], tmp_path: Path
-) -> None:
-    shared = [ask(server)]
-    assert server.order("/sleep?level=1").status == 200
-    assert server.order("/wake_up").status == 200
-    shared.append(ask(server))
-    assert server.order("/unload").status == 200
-    settings = {"model": str(folders[1]), "servedName": MODEL, "kvCacheTokens": 4096}
-    loaded = server.order("/load", {**settings, "dtype": "float32"})
-    assert loaded.status == 200, loaded.body
-    shared.append(ask(server))
+def test_models_move_into_a_standby_of_two_ranks(folders: list[Path], tmp_path: Path) -> None:
+    """The first is read by both ranks, the second is in their memory; both sleep and wake."""
+    shared = []
+    flags = ("--threads", "2", "--tensor-parallel", "2", "--preload", str(folders[1]))
+    with run_server(None, tmp_path / "log", "--device", "cpu", *flags) as server:
+        server.wait_for("/health", 200)
+        wait_until(lambda: server.state()["phase"] == "Standby", 100)
+        for folder, path in zip(folders, ("warm", "resident"), strict=True):
+            wanted = {"model": str(folder), "servedName": MODEL, "kvCacheTokens": 4096}
+            loaded = server.order("/load", {**wanted, "dtype": "float32"})
+            assert (loaded.status, loaded.json["path"]) == (200, path), loaded.body
+            shared.append(ask(server))
+            for level in (1, 2):
+                assert server.order(f"/sleep?level={level}").status == 200
+                assert server.order("/wake_up").status == 200
+                assert ask(server) == shared[-1]
+            assert server.order("/unload").status == 200
     alone = []
     for folder in folders:
         with run_server(folder, tmp_path / "alone", *FLAGS, "--threads", "1") as single:
             single.wait_for("/ready", 200, seconds=100)
             alone.append(ask(single))
-    assert shared == [alone[0], *alone]
+    assert shared == alone
 
 
 def test_a_rank_that_is_killed_takes_the_engine_along_and_is_named(server: RuntimeServer) -> None:

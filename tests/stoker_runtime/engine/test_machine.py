@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stoker_runtime.engine.machine import observe_machine
+from stoker_runtime.engine.machine import Machine, observe_machine
+from stoker_runtime.parallel.share import Share
 
 
 def make_root(folder: Path, files: dict[str, str]) -> Path:
@@ -150,3 +151,15 @@ def test_this_machine_has_something() -> None:
     machine = observe_machine()
     assert machine.num_cpus >= 1
     assert machine.available_bytes > 100 << 20
+
+
+@pytest.mark.parametrize(
+    ("num_cpus", "asked", "ranks", "threads"),
+    [(8, 0, 1, 8), (8, 0, 2, 4), (8, 6, 4, 1), (1, 0, 2, 1)],
+)
+def test_ranks_divide_threads_and_memory(
+    num_cpus: int, asked: int, ranks: int, threads: int
+) -> None:
+    machine = Machine(num_cpus, 1 << 30, has_bf16=False, has_gpu=False).divide(Share(0, ranks))
+    assert machine.count_threads(asked) == threads
+    assert machine.available_bytes == (1 << 30) // ranks

@@ -158,9 +158,13 @@ def test_rounding_is_shared_too(pair: Tenancy, tmp_path: Path, settings: dict[st
     pair.unload()
 
 
-def test_a_cache_that_is_too_small_preempts_on_all_ranks(pair: Tenancy, tmp_path: Path) -> None:
+@pytest.mark.parametrize("overlap", ["off", "on"])
+def test_a_cache_that_is_too_small_preempts_on_all_ranks(
+    pair: Tenancy, tmp_path: Path, overlap: str
+) -> None:
+    """Also where steps are launched whose tokens the step before still draws."""
     folder = write_checkpoint(tmp_path)
-    shared = load(pair, folder, kv_cache_tokens=76)
+    shared = load(pair, folder, kv_cache_tokens=76, overlap=overlap)
     assert answer(shared) == answer(make_engine(folder, **SETTINGS))
     assert shared.stats.preemptions > 0
     pair.unload()
