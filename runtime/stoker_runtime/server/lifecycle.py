@@ -195,13 +195,13 @@ class Lifecycle:
 
     def on_stats(self, message: Stats) -> None:
         """The engine counted and measured."""
-        self.vitals.take(message)
+        self.vitals.note(message)
 
     def on_heartbeat(self, message: Heartbeat) -> None:
         """The engine process is alive."""
         self._beat_at = time.monotonic()
         self._step_s = message.step_s
-        if self.phase == "Ready" and self.vitals.has_news(self._beat_at):
+        if self.phase == "Ready" and self.vitals.take_news(self._beat_at):
             self.changed()
 
     def on_lost(self) -> None:

@@ -30,17 +30,18 @@ class Vitals:
         self._hit_share = 0.0
         self._queries = self._hits = 0
 
-    def take(self, stats: Stats) -> None:
+    def note(self, stats: Stats) -> None:
         """A new report."""
         queries, hits = stats.prefix_queries - self._queries, stats.prefix_hits - self._hits
         if queries > 0:
             weight = queries / min(stats.prefix_queries, queries + SHARE_TOKENS)
-            self._hit_share += weight * (hits / queries - self._hit_share)
+            self._hit_share += weight * (min(1.0, hits / queries) - self._hit_share)
         self._queries, self._hits = stats.prefix_queries, stats.prefix_hits
         self._stats = stats
 
-    def has_news(self, now: float) -> bool:
-        """Whether to announce now (seconds of any clock); if so, that counts as done."""
+    def take_news(self, now: float) -> bool:
+        """Whether there is something to announce now, which then counts as told (seconds of any
+        clock)."""
         stats, told = self._stats, self._told
         if stats is None or (told is not None and now < self._told_at + PAUSE_S):
             return False
