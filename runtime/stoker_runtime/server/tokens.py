@@ -51,10 +51,11 @@ async def answer_tokenize(service: Service, exchange: Exchange) -> None:
     """The ids of a text, or of a chat as the model sees it."""
     body = decode_body(_tokenize_decoder, exchange.request.body)
     texts = _get_texts(service, body.model)
-    ids = await beside_streams(lambda hurried: _encode(texts, body, hurried), exchange.request.body)
+    ids, strings = await beside_streams(
+        lambda hurried: _count(texts, body, hurried), exchange.request.body
+    )
     loaded = service.lifecycle.loaded
     limit = loaded.max_model_len if loaded else None
-    strings = [texts.tokenizer.token_text(id) for id in ids] if body.return_token_strs else None
     answer = {"count": len(ids), "max_model_len": limit, "tokens": ids, "token_strs": strings}
     exchange.send(200, _json(answer))
 
@@ -66,7 +67,13 @@ async def answer_detokenize(service: Service, exchange: Exchange) -> None:
     worst = max(body.tokens, default=0)
     if worst >= tokenizer.vocab_size:
         raise invalid(f"`tokens`: id {worst} is not below {tokenizer.vocab_size}", "tokens")
-    exchange.send(200, _json({"prompt": tokenizer.decode(body.tokens)}))
+    text = await beside_streams(lambda _: tokenizer.decode(body.tokens), exchange.request.body)
+    exchange.send(200, _json({"prompt": text}))
+
+
+def _count(texts: Texts, body: TokenizeBody, hurried: bool) -> tuple[list[int], list[str] | None]:
+    ids = _encode(texts, body, hurried)
+    return ids, list(map(texts.tokenizer.token_text, ids)) if body.return_token_strs else None
 
 
 def _encode(texts: Texts, body: TokenizeBody, hurried: bool) -> list[int]:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import json
+import threading
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from support.runtime_server import RuntimeServer
+from stoker_runtime.server.exchange import Exchange, Request
+from stoker_runtime.server.service import Service
+from stoker_runtime.server.texts import load_texts
+from stoker_runtime.server.tokens import answer_detokenize, answer_tokenize
+from stoker_runtime.text.tokenizer import Tokenizer
+from support.runtime_server import ROOT, RuntimeServer
 
 HELLO = {"role": "user", "content": "hello"}
 ANSWER = {"role": "assistant", "content": "so be it"}
@@ -97,3 +106,39 @@ def test_ids_that_are_none_are_refused(server: RuntimeServer, tokens: Any) -> No
 def test_another_model_has_no_tokens(server: RuntimeServer) -> None:
     answer = server.request("POST", "/tokenize", {"model": "other", "prompt": "x"})
     assert (answer.status, answer.error["code"]) == (404, "model_not_found")
+
+
+class Wire:
+    """A client that reads everything."""
+
+    paused = False
+
+    def write(self, data: bytes) -> None:
+        assert data.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(("num_tokens", "is_quick"), [(20, True), (2000, False)])
+def test_long_lists_are_spelled_out_beside_the_streams(
+    num_tokens: int, is_quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def spy(method: Any) -> Any:
+        def call(*args: Any) -> Any:
+            threads.append(threading.current_thread())
+            return method(*args)
+
+        return call
+
+    for name in ("decode", "token_text"):
+        monkeypatch.setattr(Tokenizer, name, spy(getattr(Tokenizer, name)))
+    texts = load_texts(ROOT / "models/tiny-chat")
+    service = cast(Service, SimpleNamespace(texts=texts, lifecycle=SimpleNamespace(loaded=None)))
+    for answer, body in (
+        (answer_detokenize, {"tokens": [7] * num_tokens}),
+        (answer_tokenize, {"prompt": "a b" * num_tokens, "return_token_strs": True}),
+    ):
+        sent = bytearray(json.dumps(body).encode())
+        request = Request("POST", "/", False, True, {}, sent)
+        asyncio.run(answer(service, Exchange(request, Wire(), keep_alive=True)))
+    assert {one is threading.main_thread() for one in threads} == {is_quick}
