@@ -64,6 +64,8 @@ TOPICS = {
     "tests/stoker_gateway/test_fuzz_http.py": "hostile clients and pods of a whole gateway",
     "tests/stoker_runtime/test_fuzz_http.py": "hostile clients of the whole runtime",
     "tests/stoker_runtime/engine/test_load.py": "many requests at once",
+    "tests/stoker_runtime/engine/test_tripwire.py": "what models launch on GPUs",
+    "tests/stoker_runtime/kernels/gpu/test_bench.py": "the bench that waits for a GPU",
     "tests/stoker_operator/decide/test_autoscaler_stories.py": "the autoscaler over simulated time",
 }
 """Tests of a room rather than of one module → what they are about."""
@@ -79,7 +81,7 @@ IMPORTS_ALLOWED = {
         "operator/stoker_cli/",
     ),
     "fastapi": ("operator/stoker_gateway/app.py", "runtime/stoker_runtime/server/"),
-    "transformers": ("tests/", "models/"),
+    "transformers": ("tests/", "models/", "bench/gpu/"),
     "httpx": (),
     "torch": (
         "runtime/stoker_runtime/engine/",

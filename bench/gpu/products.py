@@ -52,24 +52,34 @@ def make_product(kind: str, outputs: int, inputs: int, device: torch.device) -> 
 
 
 def measure(stand: Stand) -> Iterator[Figure]:
-    """The part `products`: µs beside those of bf16, and the share of the copy rate of one row."""
+    """The part `products`: times bf16's speed, and the share of the copy rate of one row."""
     shapes, rows = (((48, 128),), (1, 5)) if stand.is_dry else (SHAPES, ROWS)
     for outputs, inputs in shapes:
         plain_s: dict[int, float] = {}
         for kind in KINDS:
             copies = 1 if stand.is_dry else max(1, _CACHE_BYTES // (outputs * inputs * 2))
             several = [make_product(kind, outputs, inputs, stand.device) for _ in range(copies)]
-            for num in rows:
-                x = torch.randn(num, inputs, device=stand.device).to(DTYPE)
-                taken_s = measure_replayed_s(take_turns(several, x))
-                plain_s.setdefault(num, taken_s)
-                what = f"{num} × {inputs} → {outputs}, {kind}"
-                goal = GOALS.get(kind) if num <= FEW_ROWS else None
-                yield Figure(f"{what}, times bf16", plain_s[num] / taken_s, "", goal)
-                if num == 1:
-                    moved = weight_bytes(kind) * outputs * inputs / taken_s
-                    share = moved / stand.copied_bytes_per_s
-                    yield Figure(f"{what}, of the copy rate", share, "")
+            taken_s = {num: _measure_rows(several, num, inputs, stand.device) for num in rows}
+            plain_s = plain_s or taken_s
+            yield from _compare(f"{inputs} → {outputs}, {kind}", kind, plain_s, taken_s)
+            moved = weight_bytes(kind) * outputs * inputs / taken_s[1]
+            what = f"1 × {inputs} → {outputs}, {kind}, of the copy rate"
+            yield Figure(what, moved / stand.copied_bytes_per_s, "")
+
+
+def _measure_rows(
+    several: Sequence[Linear], num_rows: int, inputs: int, device: torch.device
+) -> float:
+    x = torch.randn(num_rows, inputs, device=device).to(DTYPE)
+    return measure_replayed_s(take_turns(several, x))
+
+
+def _compare(
+    what: str, kind: str, plain_s: dict[int, float], taken_s: dict[int, float]
+) -> Iterator[Figure]:
+    for num, seconds in taken_s.items():
+        goal = GOALS.get(kind) if num <= FEW_ROWS else None
+        yield Figure(f"{num} × {what}, times bf16", plain_s[num] / seconds, "", goal)
 
 
 def take_turns(linears: Sequence[Linear], x: torch.Tensor) -> Callable[[], torch.Tensor]:

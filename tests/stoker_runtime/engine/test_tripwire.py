@@ -7,6 +7,7 @@ itself is a tripwire.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from stoker_runtime.kernels.gpu.launch import Grid, Value
 from stoker_runtime.kernels.gpu.linear import pack_linear
 from stoker_runtime.kernels.gpu.registry import ARCHS, Arch, Specialisation
 from stoker_runtime.kernels.linear import Int8Linear
+from stoker_runtime.model.decoder import Decoder
 from stoker_runtime.model.weights import CACHE_DTYPES
 from stoker_runtime.schedule.params import SamplingParams
 from stoker_runtime.schedule.sequence import Sequence as Seq
@@ -94,21 +96,23 @@ def launched(arch: Arch, monkeypatch: pytest.MonkeyPatch) -> set[Specialisation]
     return found
 
 
+def run_steps(model: Decoder, cache: str) -> None:
+    runner = Runner(model, 12, 4, CACHE_DTYPES[cache])
+    for step in STEPS:
+        runner.run(step)
+
+
 def test_whatever_models_launch_was_compiled(
     tmp_path: Path, arch: Arch, launched: set[Specialisation]
 ) -> None:
-    rounded = ["int8", *(("fp8",) if arch.has_fp8 else ())]
+    dtype, rounded = DTYPES[arch.name], ("int8", "fp8") if arch.has_fp8 else ("int8",)
     for family in FAMILIES:
         write_family(tmp_path / family, family, **SIZES)
-        stored = ("int4", *rounded) if family in ROUNDED else ()
-        for quantization in ("none", *stored):
-            model = make_model(
-                tmp_path / family, dtype=DTYPES[arch.name], quantization=quantization
-            )
-            for cache in (DTYPES[arch.name], *(rounded if quantization == "none" else ())):
-                runner = Runner(model, 12, 4, CACHE_DTYPES[cache])
-                for step in STEPS:
-                    runner.run(step)
+        model = make_model(tmp_path / family, dtype=dtype)
+        for cache in (dtype, *rounded):
+            run_steps(model, cache)
+    for family, quantization in itertools.product(ROUNDED, ("int4", *rounded)):
+        run_steps(make_model(tmp_path / family, dtype=dtype, quantization=quantization), dtype)
     assert {one.kernel.module for one in launched} >= {*FILES} - {*DRAWING, "rows", "w8a8"}
 
 
