@@ -203,6 +203,8 @@ class Process:
         self._reconciler.reset()
         self._dashboard.reset()
         self._world.pools.reset()
+        for key in self._ledger.held():
+            self._deployments.hurry(key)
         self._intake.touch_all()
 
     def _on_demand(self, key: str) -> None:

@@ -124,6 +124,11 @@ class DemandLedger:
         came, asked, made = (max(0, now - then) for now, then in zip(totals, known, strict=True))
         return came, asked, made
 
+    def held(self) -> list[str]:
+        """Deployments for which somebody waits."""
+        found = self._reports.items()
+        return [key for key, reports in found if any(r.demand.queued for r in reports.values())]
+
     def forget(self, key: str) -> None:
         """A deployment is gone."""
         self._reports.pop(key, None)

@@ -170,3 +170,12 @@ def test_a_deployment_that_is_gone_is_forgotten() -> None:
     ledger.forget(KEY)
     assert _total(ledger, 201).queued == 0
     assert _total(ledger, 201).active_at == 100
+
+
+def test_tells_for_which_deployments_somebody_waits() -> None:
+    ledger = _ledger(ONE, TWO)
+    ledger.record(ONE, _demand(0, 2), 100)
+    assert ledger.held() == []
+    ledger.record(TWO, _demand(1), 100)
+    ledger.record(TWO, _demand(0, deployment="ns/other"), 100)
+    assert ledger.held() == [KEY]
