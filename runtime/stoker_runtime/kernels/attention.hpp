@@ -39,20 +39,21 @@ struct AttentionJob {
 alignas(64) thread_local float gathered[PANEL * MAX_HEAD_DIM], one_head[MAX_HEAD_DIM];
 thread_local Scratch<float> score_scratch, query_scratch;
 
-// Softmax over scores[0 … count), which lies in whole vectors; the rest of the last one becomes 0.
-void normalise(float* scores, int count) {
-  float most = scores[0];
-  for (int i = 1; i < count; ++i) most = std::max(most, scores[i]);
-  const int end = (count + LANES - 1) / LANES * LANES;
-  Floats sums = {};
-  for (int i = 0; i < end; i += LANES) {
+// Makes scores[0 … count), which lie in whole vectors, e^(score - the largest), and the rest of the last vector 0.
+// Returns their sum.
+float exponentiate(float* scores, int count) {
+  Floats highest = Floats{} + scores[0], sums = {};
+  int i = 0;
+  for (; i + LANES <= count; i += LANES) highest = larger(load(scores + i), highest);
+  float most = highest[0];
+  for (int lane = 1; lane < LANES; ++lane) most = std::max(most, highest[lane]);
+  for (; i < count; ++i) most = std::max(most, scores[i]);
+  for (i = 0; i < count; i += LANES) {
     store(scores + i, exponential(load(scores + i) - most));
-    for (int k = std::max(count - i, 0); k < LANES; ++k) scores[i + k] = 0.0f;
+    for (int k = count - i; k < LANES; ++k) scores[i + k] = 0.0f;
     sums += load(scores + i);
   }
-  float sum = 0.0f;
-  for (int i = 0; i < LANES; ++i) sum += sums[i];
-  for (int i = 0; i < end; i += LANES) store(scores + i, load(scores + i) / sum);
+  return sum_lanes(sums);
 }
 
 // Where token `position` of key head `head` lies in the keys or values, counted in heads.
@@ -83,6 +84,7 @@ struct Piece {
   int head, group, num_queries, first, count, width;  // keys first … first + count; scores are `width` apart
   float* queries;
   float* scores;
+  float* shares;  // of each query: 1 / the sum of its exponentials
 
   Piece(const AttentionJob& job, int item)
       : job(job), tile(job.tiles[item / job.num_kv_heads]), table(job.tables + tile.table),
@@ -90,7 +92,8 @@ struct Piece {
         first(job.window ? std::max(0, tile.position - job.window + 1) : 0),
         count(tile.position + tile.num_rows - first), width((count + PANEL - 1) / PANEL * PANEL),
         queries(query_scratch.hold(static_cast<long>(num_queries) * job.head_dim)),
-        scores(score_scratch.hold(static_cast<long>(num_queries) * width)) {}
+        scores(score_scratch.hold(static_cast<long>(num_queries) * (width + 1))),
+        shares(scores + static_cast<long>(num_queries) * width) {}
 
   void gather_queries() const {
     for (int i = 0; i < num_queries; ++i) {
@@ -131,7 +134,7 @@ struct Piece {
   }
 
   // Query i sees the keys up to its own token, and with a window only so many.
-  void normalise_rows() const {
+  void weigh_keys() const {
     for (int i = 0; i < num_queries; ++i) {
       float* row = scores + static_cast<long>(i) * width;
       const int position = tile.position + i / group, end = position + 1 - first;
@@ -139,14 +142,14 @@ struct Piece {
       if (job.softcap > 0.0f)
         for (int k = begin; k < end; ++k) row[k] = job.softcap * tanhf(row[k] / job.softcap);
       for (int k = 0; k < begin; ++k) row[k] = -INFINITY;
-      normalise(row, end);
+      shares[i] = 1.0f / exponentiate(row, end);
       for (int k = end; k < width; ++k) row[k] = 0.0f;
     }
   }
 
-  void sum_values() const {
+  // Where they lie: a block of the cache at a time, of codes 16 tokens.
+  void sum_few() const {
     const int dim = job.head_dim;
-    memset(queries, 0, sizeof(float) * num_queries * dim);  // the sums take their place
     const bool are_codes = job.value_scales != nullptr;
     const long token = are_codes ? dim : static_cast<long>(job.num_kv_heads) * dim;
     const int most = are_codes ? PANEL : job.block_size;
@@ -157,9 +160,27 @@ struct Piece {
       for (int d = 0; d < dim; d += PANEL)
         multiply(scores + at, width, num_queries, values + d, num, queries + d, token, dim);
     }
+  }
+
+  // Copied together, 16 entries of 256 tokens at a time: a sum stays in its register as long.
+  void sum_many() const {
+    for (int at = 0; at < count; at += MAX_HEAD_DIM) {
+      const int num = std::min(MAX_HEAD_DIM, count - at);
+      for (int d = 0; d < job.head_dim; d += PANEL) {
+        for (int k = 0; k < num; ++k)
+          memcpy(gathered + k * PANEL, read_value(job, table, first + at + k, head, one_head) + d, sizeof(float) * PANEL);
+        multiply(scores + at, width, num_queries, gathered, num, queries + d, PANEL, job.head_dim);
+      }
+    }
+  }
+
+  void sum_values() const {
+    const int dim = job.head_dim;
+    memset(queries, 0, sizeof(float) * num_queries * dim);  // the sums take their place
+    num_queries > FEW_QUERIES ? sum_many() : sum_few();
     for (int i = 0; i < num_queries; ++i) {
       const long to = (static_cast<long>(tile.row + i / group) * job.num_heads + head * group + i % group) * dim;
-      memcpy(job.out + to, queries + i * dim, sizeof(float) * dim);
+      for (int d = 0; d < dim; ++d) job.out[to + d] = queries[i * dim + d] * shares[i];
     }
   }
 };
@@ -168,7 +189,7 @@ void attend_piece(void* data, int item) {
   const Piece piece(*static_cast<AttentionJob*>(data), item);
   piece.gather_queries();
   piece.score();
-  piece.normalise_rows();
+  piece.weigh_keys();
   piece.sum_values();
 }
 

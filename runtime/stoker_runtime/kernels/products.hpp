@@ -99,7 +99,9 @@ inline void multiply_rows(const Rows& x, int row, long column, const Block& bloc
 #pragma GCC unroll 4
     for (int u = 0; u < UNITS; ++u) add_unit(u * STEPS);
   for (; unit < block.num_units; ++unit) add_unit(0);
+#pragma GCC unroll 16
   for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 2
     for (int v = 0; v < VECTORS; ++v) {
       for (int c = 1; c < CHAINS; ++c) sum[0][r][v] += sum[c][r][v];
       finish(sum[0][r][v], x, block, row + r, v * LANES, out + r * out_stride + v * LANES);
