@@ -42,10 +42,14 @@ async def test_a_measured_speed_is_shown_survives_a_restart_and_decides(
         answer: dict[str, Any] = found.get("status", {})
         return answer
 
+    async def waking() -> bool:
+        return (await status()).get("replicas") == 1
+
     async def speed() -> Any:
         return (await status()).get("speed")
 
-    [pod] = await eventually(pods, "a pod")
+    await eventually(waking, "the operator knows its pod")
+    [pod] = await pods()
     await gateway.say(_announce(pod))
     await gateway.say(_announce(pod, steps=64, speed=SPEED))
     told = await eventually(speed, "the speed is told")
