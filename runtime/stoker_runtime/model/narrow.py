@@ -95,6 +95,25 @@ class _Cut:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a part of the share lies."""
+
+    module: str
+    """Its name in the share."""
+    source: str
+    """The name under which it is stored."""
+    shape: Shape
+    """Of all that is stored there."""
+    cut: _Cut | None
+    """None: all of it."""
+
+    @property
+    def is_summand(self) -> bool:
+        """Columns are cut: each rank's product is a part of a sum."""
+        return self.cut is not None and self.cut.axis == 1
+
+
 class _Cutter:
     """Finds shares of tensors in those of the whole model."""
 
@@ -109,20 +128,31 @@ class _Cutter:
 
     def take(self, part: Part, *, is_table: bool) -> Iterator[tuple[str, Stored]]:
         """One tensor of the share, or several where it is stored as codes."""
-        module, _, suffix = part.name.rpartition(".")
-        source, first, rows = self._find_source(module, part)
-        whole = (rows, *self._whole[part.name][1:])
-        cut = self._cut(part, whole, first, unit=1 if is_table else 0)
-        quant = self._spec.quantization
-        if quant and f".{suffix}" == WEIGHT and is_quantized(quant, source, self._stored):
-            yield from self._take_codes(quant, (module, source), part.shape, (whole, cut))
+        place, quant = self._find(part, is_table), self._spec.quantization
+        suffix = part.name.removeprefix(place.module)
+        if quant and suffix == WEIGHT and is_quantized(quant, place.source, self._stored):
+            yield from self._take_codes(quant, part, place)
+            yield from self._take_bias(place)
         else:
-            yield part.name, _apply(self._stored[f"{source}.{suffix}"], cut)
+            yield part.name, _apply(self._stored[place.source + suffix], place.cut)
 
-    def _find_source(self, module: str, part: Part) -> tuple[str, int, int]:
-        """The module that stores a part, the part's first row in it, and all of its rows."""
+    def _find(self, part: Part, is_table: bool) -> _Place:
+        """Of 2 key heads of 16 for 4 ranks, rank 1's begins at 32 · 1 / 4 = 8, and so at 0; the
+        rows of a vocabulary begin anywhere."""
+        module = part.name.rpartition(".")[0]
+        every = self._whole[part.name]
+        source, first, rows = self._find_source(module, every[0])
+        shape = (rows, *every[1:])
+        for axis, (length, total) in enumerate(zip(part.shape, shape, strict=True)):
+            if length != total:
+                start = self._share.cut(every[axis]).start
+                start -= 0 if is_table else start % length
+                return _Place(module, source, shape, _Cut(axis, first + start, length, total))
+        return _Place(module, source, shape, None)
+
+    def _find_source(self, module: str, rows: int) -> tuple[str, int, int]:
+        """What stores a module of so many rows, the first of them there, and how many that has."""
         stem, _, name = module.rpartition(".")
-        rows = self._whole[part.name][0]
         if not self._spec.family.is_fused or name not in _FUSED:
             return module, 0, rows
         spec, source = self._spec, _FUSED[name]
@@ -130,51 +160,33 @@ class _Cutter:
         total = 2 * rows if source == "gate_up_proj" else spec.q_size + 2 * spec.kv_size
         return f"{stem}.{source}", firsts.get(name, 0), total
 
-    def _cut(self, part: Part, whole: Shape, first: int, unit: int) -> _Cut | None:
-        """Where the part lies; `first`: where all ranks' parts begin.
-
-        Of 2 key heads of 16 for 4 ranks, rank 1's begins at 32 · 1 / 4 = 8, and so at 0.
-        """
-        every = self._whole[part.name]
-        for axis, (length, total) in enumerate(zip(part.shape, whole, strict=True)):
-            if length != total:
-                start = self._share.cut(every[axis]).start
-                return _Cut(axis, first + start - start % (unit or length), length, total)
-        return None
-
     def _take_codes(
-        self,
-        quant: QuantSpec,
-        names: tuple[str, str],
-        shape: Shape,
-        place: tuple[Shape, _Cut | None],
+        self, quant: QuantSpec, part: Part, place: _Place
     ) -> Iterator[tuple[str, Stored]]:
-        module, source = names
-        whole, cut = place
-        by_columns = cut is not None and cut.axis == 1
-        if cut is not None:
-            _check_groups(quant, source, cut)
+        source = place.source
+        _check_groups(quant, place)
         try:
-            mine = plan_leaves(quant, source, (shape[0], shape[1]), self._stored)
+            mine = plan_leaves(quant, source, (part.shape[0], part.shape[1]), self._stored)
         except CheckpointBroken as error:
             raise _uneven(source, "words of codes") from error
-        for leaf, all in zip(
-            mine, plan_leaves(quant, source, (whole[0], whole[1]), self._stored), strict=True
-        ):
+        whole = plan_leaves(quant, source, (place.shape[0], place.shape[1]), self._stored)
+        for leaf, all in zip(mine, whole, strict=True):
             tensor = self._stored[f"{source}.{leaf.suffix}"]
-            if by_columns and leaf.suffix in _ORDERS:
+            if place.is_summand and leaf.suffix in _ORDERS:
                 _check_order(tensor, source, quant.group_size)
                 continue  # what is left of it is the order that is assumed without it
-            yield (
-                f"{module}.{leaf.suffix}",
-                _apply(tensor, _scale(source, cut, leaf.shape, all.shape)),
-            )
-        bias = source + BIAS
-        if bias in self._stored and module + BIAS not in self._whole:
-            if by_columns and self._share.leads:
-                yield module + BIAS, self._stored[bias]
-            if not by_columns:
-                yield module + BIAS, _apply(self._stored[bias], cut)
+            cut = _scale(source, place.cut, leaf.shape, all.shape)
+            yield f"{place.module}.{leaf.suffix}", _apply(tensor, cut)
+
+    def _take_bias(self, place: _Place) -> Iterator[tuple[str, Stored]]:
+        """One that a quantised checkpoint has beyond the network's; added to a sum once."""
+        name, stored = place.module + BIAS, self._stored.get(place.source + BIAS)
+        if stored is None or name in self._whole:
+            return
+        if not place.is_summand:
+            yield name, _apply(stored, place.cut)
+        elif self._share.leads:
+            yield name, stored
 
 
 def _apply(tensor: Stored, cut: _Cut | None) -> Stored:
@@ -197,11 +209,11 @@ def _check_split(field: str, value: int, ranks: int) -> None:
         raise ConfigInvalid(f"`tensor_parallel` must divide {field} {value}, was {ranks}")
 
 
-def _check_groups(quant: QuantSpec, module: str, cut: _Cut) -> None:
+def _check_groups(quant: QuantSpec, place: _Place) -> None:
     """One group of all columns is everybody's."""
-    size = quant.group_size
-    if cut.axis == 1 and size and cut.total > size and cut.length % size:
-        raise _uneven(module, f"groups of {size} columns")
+    cut, size = place.cut, quant.group_size
+    if cut is not None and cut.axis == 1 and 0 < size < cut.total and cut.length % size:
+        raise _uneven(place.source, f"groups of {size} columns")
 
 
 def _uneven(module: str, what: str) -> ConfigInvalid:

@@ -161,6 +161,20 @@ def test_codes_scales_and_zeros_are_cut_alike(
         assert any(torch.equal(one, tensor) for one in options), name
 
 
+def test_a_bias_that_only_the_checkpoint_has_is_added_once(tmp_path: Path) -> None:
+    """Older GPTQ files have one for every product."""
+    folder = write_quantized(tmp_path, pack_gptq, Recipe(), FORMATS["gptq"][1], SHAPE)
+    spec, stored = read_spec(folder / "quantized"), read_headers(folder / "quantized")
+    names = [f"{LAYER}self_attn.{name}.bias" for name in ("q_proj", "o_proj")]
+    norm = stored["model.norm.weight"]  # as long as both biases are
+    stored |= {name: replace(norm, name=name) for name in names}
+    for rank in range(2):
+        own = narrow_spec(spec, Share(rank, 2))
+        shapes = {n: one.shape for n, one in narrow_checkpoint(spec, own, stored).items()}
+        assert shapes[names[0]] == (32,)
+        assert shapes.get(names[1]) == ((64,) if rank == 0 else None)
+
+
 def test_groups_words_and_activation_order_are_not_cut(tmp_path: Path) -> None:
     config = FORMATS["gptq"][1]
     for name, recipe, message in (
