@@ -206,3 +206,14 @@ async def test_a_real_standby_takes_the_operators_orders_and_forgets_each_models
         wrong = Call(f"127.0.0.1:{server.admin_port}", "/load", "models-key", json.dumps(order))
         assert (await ports.call(wrong)).status == 401
     await ports.close()
+
+
+@pytest.mark.parametrize("name", ["Containerfile", "Containerfile.runtime"])
+def test_an_image_starts_with_a_process_that_hears_signals_from_its_first_instant(
+    name: str,
+) -> None:
+    """As process 1 an interpreter ignores SIGTERM until our handler is there."""
+    lines = (Path(__file__).parents[1] / "images" / name).read_text().splitlines()
+    entries = [line for line in lines if line.startswith("ENTRYPOINT")]
+    assert entries
+    assert all(line.startswith('ENTRYPOINT ["tini", "--", ') for line in entries)
