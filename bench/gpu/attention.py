@@ -38,11 +38,6 @@ class Layer:
     prompt: int = 8192
     vocab: int = 128256
 
-    @property
-    def heads(self) -> tuple[int, int, int]:
-        """As attention takes them."""
-        return self.num_heads, self.num_kv_heads, self.head_dim
-
 
 TINY = Layer(4, 2, 16, 64, 96, 2, 48, 64, 512)
 
@@ -120,7 +115,7 @@ def measure_prompt(stand: Stand, layer: Layer, dtype: torch.dtype = DTYPE) -> Fi
     size, device = layer.prompt, stand.device
     cache = make_cache(stand, layer, size // BLOCK, dtype)
     tables = torch.randperm(size // BLOCK, device=device).int()
-    most = tokens_per_tile(*layer.heads, device)
+    most = tokens_per_tile(Heads(layer.num_heads, layer.num_kv_heads), layer.head_dim, device)
     rows = [(start, min(most, size - start), start, 0) for start in range(0, size, most)]
     none = Tiles(torch.empty(0, 4, dtype=torch.int32, device=device), tables, 0)
     slots = torch.empty(0, dtype=torch.int32, device=device)

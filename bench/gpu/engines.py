@@ -34,7 +34,7 @@ SHAPES = {
         128256, 4096, 14336, 32, 32, 8, 128, 8192, tie_word_embeddings=False, torch_dtype="bfloat16"
     ),
 }
-DRY = LlamaShape(320, 64, 96, 1, 4, 2, 16, 1024, torch_dtype="bfloat16")
+DRY = LlamaShape(1024, 64, 96, 1, 4, 2, 16, 1024, torch_dtype="bfloat16")
 """Of every model in a dry run."""
 BITS = {"none": 16.0, "int4": 4.75}
 """Of one weight, scales included; int4 rounds while loading in groups of 32."""

@@ -17,6 +17,7 @@ from stoker_runtime.engine.transfer import send_tensor
 from stoker_runtime.kernels.gpu.attention import MAX_GROUP, PagedPlan, Tiles, tokens_per_tile
 from stoker_runtime.kernels.gpu.norm import MAX_HIDDEN
 from stoker_runtime.kernels.gpu.turn import MAX_HEAD_DIM
+from stoker_runtime.kernels.reference import Heads
 from stoker_runtime.model.spec import ModelSpec
 from stoker_runtime.schedule.step import Chunk
 
@@ -109,7 +110,11 @@ class Pages:
         self._width = min(sizes.num_blocks, -(-spec.max_position // sizes.block_size))
         num_places = sizes.max_num_seqs * self._width
         self._tables = torch.zeros(num_places, dtype=torch.int32, device=device)
-        self._tile = tokens_per_tile(spec.num_heads, spec.num_kv_heads, spec.head_dim, device)
+        heads, has_softcap = (
+            Heads(spec.num_heads, spec.num_kv_heads),
+            spec.score_softcap is not None,
+        )
+        self._tile = tokens_per_tile(heads, spec.head_dim, device, has_softcap=has_softcap)
         self._rows: dict[str, _Row] = {}
         self._free = list(range(sizes.max_num_seqs - 1, -1, -1))
 

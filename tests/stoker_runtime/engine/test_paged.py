@@ -21,7 +21,7 @@ from support.families import write_family
 
 SPEC = SimpleNamespace(
     max_position=40, num_heads=40, num_kv_heads=2, head_dim=64, hidden_size=64, experts=None,
-    intermediate_size=96,
+    intermediate_size=96, score_softcap=None,
 )  # fmt: skip
 ROOMY = {
     "hidden_size": 64,

@@ -7,7 +7,7 @@ depends on the number of tiles alone, so that a recorded graph serves sequences 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -18,7 +18,7 @@ from stoker_runtime.kernels.gpu.launch import ELEMENT_TYPES, launch
 from stoker_runtime.kernels.gpu.registry import FLOATS, Arch, Kernel, Specialisation
 from stoker_runtime.kernels.gpu.rounded import cached_types, find_limit, split
 from stoker_runtime.kernels.gpu.tiles import Shape, find_arch, find_shape
-from stoker_runtime.kernels.reference import Scoring
+from stoker_runtime.kernels.reference import Heads, Scoring
 
 MAX_GROUP = 64
 """Query heads that may share a key head."""
@@ -94,9 +94,8 @@ class _Job:
 
     @property
     def room(self) -> int:
-        """For entries of a head; soft caps are compiled for those that models have them with."""
-        rooms = _ROOMS if self.scoring.softcap is None else _SOFTCAP_ROOMS
-        return _find_room(self.q.shape[2], rooms)
+        """For entries of a head."""
+        return _pick_room(self.q.shape[2], has_softcap=self.scoring.softcap is not None)
 
     @property
     def shape(self) -> Shape:
@@ -134,11 +133,13 @@ def _specialise_cache(arch: Arch, types: dict[str, str], room: int) -> Iterator[
         yield specialise(types, room, shape, num_shares, has_softcap=has_softcap)
 
 
-def tokens_per_tile(num_heads: int, num_kv_heads: int, head_dim: int, device: torch.device) -> int:
-    """How many tokens of a prompt a tile may have."""
-    room, arch = _find_room(head_dim, _ROOMS), find_arch(device)
+def tokens_per_tile(
+    heads: Heads, head_dim: int, device: torch.device, *, has_softcap: bool = False
+) -> int:
+    """How many tokens of a prompt a tile may have, whatever the cache holds."""
+    room, arch = _pick_room(head_dim, has_softcap=has_softcap), find_arch(device)
     rows = min(_find_shape(arch, (room, bits), is_narrow=False).block_m for bits in (8, 16))
-    return rows // (num_heads // num_kv_heads)
+    return rows // (heads.num_heads // heads.num_kv_heads)
 
 
 def _attend(job: _Job, out: torch.Tensor) -> None:
@@ -168,7 +169,9 @@ def _find_shape(arch: str, sizes: tuple[int, int], *, is_narrow: bool) -> Shape:
     return find_shape(arch, "decodes" if is_narrow else "prompts", *sizes)
 
 
-def _find_room(head_dim: int, rooms: Iterable[int]) -> int:
+def _pick_room(head_dim: int, *, has_softcap: bool) -> int:
+    """Soft caps are compiled for the heads that models have them with."""
+    rooms = _SOFTCAP_ROOMS if has_softcap else _ROOMS
     return next(room for room in rooms if room >= head_dim)
 
 

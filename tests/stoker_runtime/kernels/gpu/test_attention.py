@@ -10,7 +10,7 @@ import torch
 from stoker_runtime.kernels.cache import KvCache, round_heads
 from stoker_runtime.kernels.gpu import attention
 from stoker_runtime.kernels.gpu.attention import PagedPlan, Tiles
-from stoker_runtime.kernels.reference import Scoring
+from stoker_runtime.kernels.reference import Heads, Scoring
 from support.gpu import CODES, DEVICE, EXACT, assert_close
 
 Span = tuple[int, int]
@@ -42,7 +42,11 @@ class Case:
         self.q = torch.randn(num_tokens, num_heads, dim).to(self.dtype)
 
     def plan(self, *, are_decodes: bool) -> PagedPlan:
-        most = 1 if are_decodes else attention.tokens_per_tile(*self.heads, DEVICE)
+        most = (
+            1
+            if are_decodes
+            else attention.tokens_per_tile(Heads(*self.heads[:2]), self.heads[2], DEVICE)
+        )
         tiles, row, place = [], 0, 0
         for (start, end), width in zip(self.spans, self.widths, strict=True):
             for first in range(start, end, most):
@@ -135,3 +139,16 @@ def test_a_rounded_cache_is_read_as_what_it_stands_for(
     case.cache = rounded.data.float() * rounded.scales[..., None]
     made = case.plan(are_decodes=spans is DECODES).attend(case.q, rounded, scoring)
     assert_close(made, case.expect(scoring))
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize(("dim", "cap", "rows"), [(64, None, 128), (64, 9.0, 64), (96, None, 64)])
+def test_a_tile_fits_the_program_that_attends_with_it(
+    arch: str, dim: int, cap: float | None, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "find_arch", lambda _: arch)
+    most = attention.tokens_per_tile(Heads(4, 2), dim, DEVICE, has_softcap=cap is not None)
+    assert most == (rows // 2 if arch == "sm_80" else 64)
+    case = Case(((0, most),), (4, 2, dim), dtype=EXACT)
+    made = case.plan(are_decodes=False).attend(case.q, KvCache(case.cache), Scoring(0.2, cap))
+    assert_close(made, case.expect(Scoring(0.2, cap)))
