@@ -42,9 +42,9 @@ def build_model(recipe: Recipe, blob: mmap.mmap, *, owns_blob: bool = False) -> 
             "`device` is cuda (or auto with an NVIDIA device), but torch finds no usable GPU: "
             "use the GPU image, or set `device` to cpu"
         )
+    _check_cache(recipe)
     if recipe.device == "cuda":
         _take_gpu(recipe.spec.share)
-    _check_cache(recipe)
     torch.set_num_threads(recipe.num_threads)
     plan = WeightPlan(
         dtype=TORCH_DTYPES[recipe.dtype],

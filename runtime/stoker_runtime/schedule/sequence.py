@@ -61,7 +61,7 @@ class Sequence:
     @property
     def num_tokens(self) -> int:
         """Prompt and answer so far, and what is being drawn."""
-        return self.num_known_tokens + self.num_awaited
+        return len(self.prompt_ids) + len(self.output_ids) + self.num_awaited
 
     @property
     def num_known_tokens(self) -> int:
@@ -86,7 +86,7 @@ class Sequence:
     @property
     def is_decoding(self) -> bool:
         """Only the newest token is not computed yet."""
-        return self.num_made_tokens > 0 and self.num_pending_tokens == 1
+        return self.num_tokens - self.num_computed_tokens == 1 and self.num_made_tokens > 0
 
     @property
     def stop_ids(self) -> frozenset[int]:
