@@ -160,8 +160,8 @@ class _Finder:
 class _DeferredLoader:
     """Executes a module when its first attribute is asked for (PEP 562).
 
-    What torch takes from it while it is imported is a class without instances: calling it does
-    nothing until then, and later executes the module and calls what it stands for.
+    What torch takes from it is a class without instances: a call does nothing while torch is being
+    imported, and later executes the module and calls what the class stands for.
     """
 
     def __init__(self, loader: Loader, finder: _Finder) -> None:
