@@ -65,7 +65,7 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """A call of `step` would compute something."""
-        return self._scheduler.has_work or self._flight is not None
+        return self._flight is not None or self._scheduler.has_work
 
     @property
     def can_prepare(self) -> bool:
@@ -120,11 +120,7 @@ class Engine:
                 self._runner.prepare()
             return []
         self._flight = self._launch(flight) if self._overlaps else None
-        outputs = self._land(flight)
-        if self._flight is not None and self._flight.step.is_void:
-            void, self._flight = self._flight, None
-            self._land(void)
-        return outputs
+        return self._land(flight)
 
     def warm_up(self) -> None:
         """Make one token for nobody, so that `Loaded` is said of a model that works."""

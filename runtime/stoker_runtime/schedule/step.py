@@ -68,11 +68,6 @@ class Step:
         return [seq for chunk, seq in pairs if chunk.samples]
 
     @property
-    def is_void(self) -> bool:
-        """Nobody waits for it any more."""
-        return all(seq.has_ended for seq in self.seqs)
-
-    @property
     def num_rows(self) -> int:
         """Sequences of which a single token is computed."""
         return sum(len(chunk.token_ids) == 1 for chunk in self.chunks)

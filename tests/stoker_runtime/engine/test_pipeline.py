@@ -142,6 +142,18 @@ def test_an_id_that_is_taken_again_gets_nothing_of_its_predecessor(folder: Path)
     assert token_ids(run_all(engine, [second])["a"]) == expected
 
 
+def test_the_last_token_does_not_wait_for_what_is_computed_for_nobody(folder: Path) -> None:
+    """All end by a stop token, which is not certain when the next step is launched."""
+    engine = make_engine(folder, overlap="on")
+    ends = SamplingParams(max_tokens=9, temperature=0.0, stop_token_ids=tuple(range(320)))
+    engine.submit(Generate("a", [5] * 20, ends))
+    (output,) = engine.step()
+    assert output.finish_reason == "stop"
+    assert engine._flight is not None
+    assert engine.step() == []
+    assert not engine.has_work
+
+
 def test_a_step_for_nobody_ends_at_once(folder: Path) -> None:
     engine = make_engine(folder, overlap="on")
     engine.submit(Generate("a", [5] * 20, GREEDY))

@@ -252,7 +252,7 @@ def test_what_comes_after_an_end_is_computed_for_nobody() -> None:
     model.scheduler.add(seq)
     assert model.finish() == {"d": expected}
     assert model.under_way is not None
-    assert model.under_way.is_void
+    assert model.under_way.seqs == (seq,)
     model.advance()
     assert (seq.output_ids, model.scheduler.pool.num_used_blocks) == (expected, 0)
 
