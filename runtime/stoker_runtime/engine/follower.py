@@ -46,7 +46,7 @@ class Leader:
     def __init__(self, share: Share, link: Link[Order]) -> None:
         self.share = share
         self.has_agreed = False
-        """Since the last proposal."""
+        """Since the model that moves in was asked for."""
         self._link = link
         self._orders: deque[Order] = deque()
 
@@ -61,7 +61,6 @@ class Leader:
 
     def agree(self, num_blocks: int) -> Agreed:
         """See `ranks.Peers`."""
-        self.has_agreed = False
         self._link.send(Proposed(num_blocks))
         match self.take():
             case Agreed() as agreed:

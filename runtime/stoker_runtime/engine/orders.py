@@ -32,7 +32,7 @@ class Compute(msgspec.Struct, tag="compute", frozen=True):
 
     chunks: Sequence[Chunk]
     num_known: list[int] = []
-    """On its way, the blocks of each chunk that are left out: those of the step before."""
+    """On the way, how many blocks of each chunk are left out: those of the step before."""
 
 
 class Score(msgspec.Struct, tag="score", frozen=True):
