@@ -11,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from stoker_runtime.kernels.gpu.cache import Entry
 from stoker_runtime.kernels.gpu.catalogue import specialisations
 from stoker_runtime.kernels.gpu.compiler import Order, build, find_cache
 from stoker_runtime.kernels.gpu.registry import ARCHS
+
+SLIGHT_STACK_BYTES = 64
+"""Of a thread of `turn`, where ptxas keeps a few registers in memory though it has more to give."""
 
 
 @pytest.mark.e2e
@@ -23,5 +27,10 @@ def test_no_kernel_runs_out_of_registers(arch: str, tmp_path: Path) -> None:
     order = Order([arch], tmp_path, len(os.sched_getaffinity(0)), cache=find_cache())
     made = build(order, lambda done, total: None)[arch]
     assert [one.key for one in made] == [one.key for one in specialisations(ARCHS[arch])]
-    assert [one.key for one in made if one.stack_bytes] == []
+    assert [one.key for one in made if one.stack_bytes > find_allowed(one)] == []
     assert max(one.shared_bytes for one in made) <= ARCHS[arch].shared_bytes
+
+
+def find_allowed(entry: Entry) -> int:
+    """Nothing of attention and products, where it would be in the innermost loop."""
+    return SLIGHT_STACK_BYTES if entry.key.startswith("turn.") else 0

