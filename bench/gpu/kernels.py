@@ -53,6 +53,7 @@ def check(stand: Stand) -> Iterator[Figure]:
     command = [
         *(sys.executable, "-m", "pytest", "-q", "--import-mode=importlib", "-c", os.devnull),
         *(f"--rootdir={ROOT}", "-p", "no:cacheprovider", "--tb=short", *map(str, files)),
+        f"--ignore={TESTS / 'test_bench.py'}",
     ]
     environment = os.environ | {"TRITON_INTERPRET": interpreted, "PYTHONPATH": paths}
     said = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
