@@ -162,13 +162,14 @@ struct Piece {
     }
   }
 
-  // Copied together, 16 entries of 256 tokens at a time: a sum stays in its register as long.
+  // Copied together, 16 entries of 256 tokens at a time, so that sums stay in registers as long: half as quick again
+  // as a block of 16 tokens at a time where it lies.
   void sum_many() const {
     for (int at = 0; at < count; at += MAX_HEAD_DIM) {
       const int num = std::min(MAX_HEAD_DIM, count - at);
       for (int d = 0; d < job.head_dim; d += PANEL) {
         for (int k = 0; k < num; ++k)
-          memcpy(gathered + k * PANEL, read_value(job, table, first + at + k, head, one_head) + d, sizeof(float) * PANEL);
+          memcpy(gathered + k * PANEL, read_value(job, table, first + at + k, head, one_head) + d, 4 * PANEL);
         multiply(scores + at, width, num_queries, gathered, num, queries + d, PANEL, job.head_dim);
       }
     }

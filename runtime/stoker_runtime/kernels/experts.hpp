@@ -47,8 +47,8 @@ struct Routing {
   int32_t *chosen, *places;  // [num_tokens, num_chosen]: experts, and rows of the sorted ones
 };
 
-// The experts of one token and their weights: softmax over all, then the largest. A score that is not a number makes
-// all of its token's weights the same.
+// The experts of one token and their weights: softmax over all, then the largest. If one score is not a number, none of
+// its token's weights is, so that it is seen.
 void choose_experts(const Routing& r, long token) {
   const Mixture& m = r.mixture;
   float* scores = r.scores + token * m.num_experts;
@@ -112,7 +112,7 @@ int sort_tokens(const Routing& r, Segment* gate_ups, Segment* downs) {
   return count;
 }
 
-// y = Σ weight · expert(x) of each token's experts, and with `adds` y += that; `shared` is what all tokens go through.
+// y = Σ weight · expert(x) of each token's experts, or y += that; `shared` is what all tokens go through.
 void run_mixture(const Mixture& m, const Mlp& shared, const float* x, float* y, int num_tokens, int hidden, Finish gate,
                  bool adds) {
   static thread_local Scratch<float> floats;
