@@ -16,7 +16,7 @@ from stoker_runtime.kernels.gpu.catalogue import specialisations
 from stoker_runtime.kernels.gpu.compiler import Order, build, find_cache
 from stoker_runtime.kernels.gpu.registry import ARCHS
 
-SLIGHT_STACK_BYTES = 64
+SLIGHT_STACK_BYTES = 128
 """Of a thread of `turn`, where ptxas keeps a few registers in memory though it has more to give."""
 
 
