@@ -33,14 +33,8 @@ async def test_a_measured_speed_is_shown_survives_a_restart_and_decides(
     first = await start("first")
     await gateway.demand(key, queued=1)
 
-    async def pods() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (await api.list("Pod", namespace))["items"]
-        return found
-
     async def status() -> dict[str, Any]:
-        found = await api.read("LLMDeployment", namespace, "chat")
-        answer: dict[str, Any] = found.get("status", {})
-        return answer
+        return dict((await api.read("LLMDeployment", namespace, "chat")).get("status", {}))
 
     async def waking() -> bool:
         return (await status()).get("replicas") == 1
@@ -49,7 +43,7 @@ async def test_a_measured_speed_is_shown_survives_a_restart_and_decides(
         return (await status()).get("speed")
 
     await eventually(waking, "the operator knows its pod")
-    [pod] = await pods()
+    [pod] = (await api.list("Pod", namespace))["items"]
     await gateway.say(_announce(pod))
     await gateway.say(_announce(pod, steps=64, speed=SPEED))
     told = await eventually(speed, "the speed is told")
@@ -66,7 +60,7 @@ async def test_a_measured_speed_is_shown_survives_a_restart_and_decides(
 
     counts = itertools.count(1)
     await eventually(grown, "more arrives than one replica carries", 30)
-    assert len(await pods()) > 1
+    assert len((await api.list("Pod", namespace))["items"]) > 1
     assert 0 < (await status())["scaling"]["inputs"]["requestsPerSecond"] < 2
     assert (await speed())["stepSeconds"] == 0.1
 
