@@ -223,20 +223,6 @@ def test_a_window_finds_a_beginning_whose_start_is_forgotten() -> None:
     assert first.output_ids == second.output_ids
 
 
-def test_a_step_behind_one_under_way_refers_to_what_that_draws() -> None:
-    scheduler = make_scheduler()
-    for id, length in [("a", 3), ("b", 4)]:
-        scheduler.add(make_sequence(id, length))
-    first = scheduler.schedule()
-    assert first is not None
-    scheduler.advance(first)
-    second = scheduler.schedule(ahead=True)
-    assert second is not None
-    assert [chunk.token_ids for chunk in second.chunks] == [(-1,), (-2,)]
-    assert step_shape(second) == [("a", 3, 4), ("b", 4, 5)]
-    assert [seq.output_ids for seq in scheduler.commit(first, {"a": 1, "b": 2})] == [[1], [2]]
-
-
 def test_nobody_is_computed_past_a_length_that_is_certain() -> None:
     model = HashModel(make_scheduler(), overlaps=True)
     model.scheduler.add(make_sequence("a", 3, max_tokens=3))

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker_runtime.schedule.step import Chunk, Step
+from support.hash_model import make_scheduler, make_sequence, step_shape
 
 
 def test_adds_up_its_tokens() -> None:
@@ -28,3 +29,17 @@ def test_slots_follow_the_table_token_by_token(start: int, num_tokens: int, size
     chunk = Chunk("a", start, (5,) * num_tokens, table, samples=True)
     expected = [table[p // size] * size + p % size for p in range(start, start + num_tokens)]
     assert chunk.slots(size) == expected
+
+
+def test_a_step_behind_one_under_way_refers_to_what_that_draws() -> None:
+    scheduler = make_scheduler()
+    for id, length in [("a", 3), ("b", 4)]:
+        scheduler.add(make_sequence(id, length))
+    first = scheduler.schedule()
+    assert first is not None
+    scheduler.advance(first)
+    second = scheduler.schedule(ahead=True)
+    assert second is not None
+    assert [chunk.token_ids for chunk in second.chunks] == [(-1,), (-2,)]
+    assert step_shape(second) == [("a", 3, 4), ("b", 4, 5)]
+    assert [seq.output_ids for seq in scheduler.commit(first, {"a": 1, "b": 2})] == [[1], [2]]
