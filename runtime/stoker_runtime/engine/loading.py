@@ -76,7 +76,7 @@ class Recipe:
         return host_space(self.spec, self.config, self.machine.available_bytes)
 
     def plan_memory(self, space: Space, weight_bytes: int | None = None) -> MemoryPlan:
-        """Sizes of cache and sequences; raises `OutOfMemory`. Weights as found, or by arithmetic."""
+        """Sizes of cache and sequences; raises `OutOfMemory`. Weights: as found, or computed."""
         num_bytes = self.weight_bytes() if weight_bytes is None else weight_bytes
         return plan_memory(self.spec, self.config, self.cache_dtype, num_bytes, space)
 
