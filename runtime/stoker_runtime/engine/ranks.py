@@ -8,9 +8,9 @@ does nothing. A rank that ends takes the engine along: its share of the model is
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
 from stoker_runtime.config import NO_MODEL, Config
@@ -56,7 +56,7 @@ class Ranks:
     """The leader's followers."""
 
     def __init__(self, share: Share = WHOLE, meeting: str = "") -> None:
-        """meeting: the path of a file that does not exist yet, at which tensors meet."""
+        """meeting: the path of an empty file, at which tensors meet."""
         self.share = share
         self._meeting = meeting
         self._followers: list[_Follower] = []
@@ -144,7 +144,5 @@ def make_ranks(config: Config) -> Ranks:
     """As many as the config says, this process included; `start` starts them."""
     if config.tensor_parallel == 1:
         return ALONE
-    import tempfile  # not before: an engine that is alone starts sooner without
-
-    folder = tempfile.mkdtemp(prefix="stoker-ranks-")
-    return Ranks(Share(0, config.tensor_parallel), str(Path(folder) / "meeting"))
+    meeting = os.memfd_create("meeting")  # no name in a folder: it goes with this process
+    return Ranks(Share(0, config.tensor_parallel), f"/proc/{os.getpid()}/fd/{meeting}")
