@@ -15,10 +15,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from stoker_cli.needs import refuse_without
+
 if TYPE_CHECKING:
     from stoker_runtime.kernels.gpu.cache import Entry
 
-_INSTALL = "pip install 'stoker[runtime,torch]'"
 kernels = typer.Typer(help="Kernels for NVIDIA GPUs.", no_args_is_help=True)
 
 
@@ -43,8 +44,7 @@ def build(
         from stoker_runtime.kernels.gpu.compiler import build as compile_kernels
         from stoker_runtime.kernels.gpu.registry import ARCHS
     except ModuleNotFoundError as error:
-        console.print(f"{error.name} is missing: {_INSTALL}")
-        raise typer.Exit(1) from None
+        refuse_without(str(error.name))
     names = arch.split(",")
     if unknown := [name for name in names if name not in ARCHS]:
         raise typer.BadParameter(f"--arch knows {', '.join(ARCHS)}, not {', '.join(unknown)}")

@@ -14,11 +14,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from stoker_cli.needs import refuse_without
+
 if TYPE_CHECKING:
     from stoker_runtime.engine.trial import Result, Trial
 
 BUILTIN = "builtin"
-_INSTALL = "pip install 'stoker[runtime,torch]'"
 
 
 class Bits(StrEnum):
@@ -72,8 +73,7 @@ def quantize(
         from stoker_runtime.engine.compression import Order
         from stoker_runtime.engine.trial import try_compression
     except ModuleNotFoundError as error:
-        console.print(f"{error.name} is missing: {_INSTALL}")
-        raise typer.Exit(1) from None
+        refuse_without(str(error.name))
     from stoker_runtime.errors import StokerRuntimeError
     from stoker_runtime.quant.pack import Scheme
 

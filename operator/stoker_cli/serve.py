@@ -26,10 +26,11 @@ from typing import Annotated
 
 import typer
 
+from stoker_cli.needs import refuse_without
+
 _NEEDED = ("torch", "safetensors", "tokenizers", "jinja2", "msgspec", "httptools", "uvloop")
 _POLL_S = 0.1
 _ASK_S = 2.0
-_INSTALL = "pip install 'stoker[runtime,torch]'"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -88,9 +89,7 @@ def check_installed() -> None:
     """Refuse to start without the runtime's libraries, and name what is missing."""
     missing = [library for library in _NEEDED if importlib.util.find_spec(library) is None]
     if missing:
-        words = f"the runtime is not installed ({', '.join(missing)} missing)"
-        typer.secho(f"{words}: {_INSTALL}", fg="red", err=True)
-        raise typer.Exit(1)
+        refuse_without(*missing)
 
 
 def find_port(host: str) -> int:
