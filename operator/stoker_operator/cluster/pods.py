@@ -11,6 +11,7 @@ import re
 from stoker_api import names
 from stoker_api.conditions import Reason
 from stoker_api.demand import Announcement
+from stoker_api.duration import parse_duration
 from stoker_operator.cluster.kinds import Manifest, parse_instant
 from stoker_operator.decide.observed import Failure, ObservedPod
 
@@ -18,8 +19,6 @@ _PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverP
 _PULLED = re.compile(
     r"^Successfully pulled image .* in (\S+?)(?: \((\S+) including waiting\).*)?\.?$"
 )
-_DURATION = re.compile(r"([0-9.]+)(ms|h|m|s|µs|us)")
-_UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 _SETUP = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 
 
@@ -102,10 +101,10 @@ def read_pull_s(words: str) -> float:
     """Seconds in the kubelet's `Successfully pulled image "x" in 1m2.5s (1m3s including …)`, with
     the wait for other pulls where it is told; 0 where the image was there already."""
     found = _PULLED.search(words)
-    if found is None:
+    try:
+        return parse_duration(found[2] or found[1]) if found else 0.0
+    except ValueError:  # less than a millisecond
         return 0.0
-    parts = _DURATION.findall(found[2] or found[1])
-    return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
 
 
 def see_owned(pod: Manifest, owner: str) -> Manifest:
