@@ -20,7 +20,7 @@ from stoker_runtime.engine.logprobs import Ranking, rank_tokens
 from stoker_runtime.engine.tally import Penalties, Tally
 from stoker_runtime.engine.transfer import send
 from stoker_runtime.engine.truncation import draw_at, find_largest, keep_largest
-from stoker_runtime.engine.wishes import Draws, Wishes, build_wishes
+from stoker_runtime.engine.wishes import Draws, Wishes, build_wishes, find_scored
 from stoker_runtime.schedule.sequence import Sequence
 
 if TYPE_CHECKING:
@@ -135,14 +135,14 @@ class Sampler:
         self._tally = Tally()
         self._seqs: list[Sequence] = []
         """Of the last draw, while none of them has ended."""
-        self._wishes = Wishes(None, None, (), (), ())
+        self._wishes = Wishes()
         self._asked: Asked | None = None
         self._adjustment: Adjustment | None = None
 
     def prepare(self, seqs: Rows[Sequence]) -> Draw:
         """The next draw of these sequences, one row each."""
         wishes = self._read(seqs)
-        rows, device = () if self._by_kernel else wishes.penalised, self._device
+        rows, device = wishes.penalised, self._device
         penalised = [seqs[row] for row in rows]
         return Draw(
             seqs=tuple(seqs),
@@ -177,16 +177,19 @@ class Sampler:
         known = self._seqs
         if len(known) != len(seqs) or any(a is not b for a, b in zip(known, seqs, strict=True)):
             self._seqs = list(seqs)
-            self._wishes = build_wishes(seqs, self._vocab, self._device)
             if self._by_kernel:
-                self._ask(seqs)
+                self._wishes = self._ask(seqs)
+            else:
+                self._wishes = build_wishes(seqs, self._vocab, self._device)
         return self._wishes
 
-    def _ask(self, seqs: Rows[Sequence]) -> None:
+    def _ask(self, seqs: Rows[Sequence]) -> Wishes:
+        """Have the kernels do it; what is left of the wishes."""
         from stoker_runtime.engine.asked import build_asked  # not before: a CPU needs none of it
 
         self._asked = build_asked(seqs, self._device)
         self._adjustment = self._ledger.enter(seqs)
+        return Wishes(logprobs=find_scored(seqs))
 
     @functools.cached_property
     def _ledger(self) -> Ledger:

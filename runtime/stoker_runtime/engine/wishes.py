@@ -49,12 +49,12 @@ class Draws:
 class Wishes:
     """Everything that a batch asks; None or empty where nobody does."""
 
-    bias: Entries | None
-    bans: Entries | None
+    bias: Entries | None = None
+    bans: Entries | None = None
     """End tokens of rows with a least length; `values` is the number of tokens until then."""
-    penalised: tuple[int, ...]
-    draws: tuple[Draws, ...]
-    logprobs: tuple[int, ...]
+    penalised: tuple[int, ...] = ()
+    draws: tuple[Draws, ...] = ()
+    logprobs: tuple[int, ...] = ()
     """Rows that want log probabilities."""
 
 
@@ -82,8 +82,13 @@ def build_wishes(seqs: Rows[Sequence], vocab: int, device: torch.device) -> Wish
             _build_draws(drawn[start : start + tile], seqs, device)
             for start in range(0, len(drawn), tile)
         ),
-        logprobs=tuple(row for row, seq in enumerate(seqs) if seq.params.logprobs is not None),
+        logprobs=find_scored(seqs),
     )
+
+
+def find_scored(seqs: Rows[Sequence]) -> tuple[int, ...]:
+    """Rows that want log probabilities."""
+    return tuple(row for row, seq in enumerate(seqs) if seq.params.logprobs is not None)
 
 
 def _build_draws(rows: list[int], all_seqs: Rows[Sequence], device: torch.device) -> Draws:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from stoker_runtime.engine.sampler import Drawn, Sampler
+from stoker_runtime.engine.wishes import Wishes
 from stoker_runtime.schedule.params import SamplingParams
 from stoker_runtime.schedule.sequence import Sequence
 from support.draws import draw
@@ -50,6 +51,15 @@ def test_a_draw_depends_on_its_own_seed_and_length_alone() -> None:
     for seq in seqs:
         seq.output_ids.append(3)
     assert draw(logits, seqs, sampler=sampler) != together
+
+
+def test_nothing_is_prepared_for_torch_where_the_kernel_draws() -> None:
+    seqs = [
+        make_sequence(0, temperature=1.0, logit_bias={9: 5.0}),
+        make_sequence(1, temperature=1.0, presence_penalty=1.0, min_tokens=3, logprobs=2),
+    ]
+    sampler = Sampler(DEVICE, VOCAB, by_kernel=True)
+    assert sampler.prepare(seqs).wishes == Wishes(logprobs=(1,))
 
 
 @pytest.mark.parametrize("by_kernel", [False, True], ids=["torch", "kernel"])
