@@ -7,6 +7,7 @@ concluded. Only the newest state is sent: an older one that was not heard yet is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 _FIRST_RETRY_S = 0.05
 _LAST_RETRY_S = 2.0
 _ANSWER_S = 2.0
+_CALM_S = 0.25
+"""Details within a phase wait so long for more of them: whoever hears them works while the model
+loads, on the same processors where there are few."""
 _DONE = 204
 
 
@@ -60,6 +64,8 @@ class Announcer:
         self._lifecycle = lifecycle
         self._news = asyncio.Event()
         self._heard = asyncio.Event()
+        self._told = ""
+        """The phase that was last announced."""
 
     def notify(self) -> None:
         """Something changed."""
@@ -70,6 +76,9 @@ class Announcer:
         """Announce for ever."""
         while True:
             await self._news.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CALM_S):
+                    await self._turn()
             self._news.clear()
             await self._deliver()
 
@@ -81,8 +90,15 @@ class Announcer:
         except TimeoutError:
             log.warning("the last announcement was not heard within %s s", seconds)
 
+    async def _turn(self) -> None:
+        """Wait until the phase is another one than was announced."""
+        while self._told == self._lifecycle.phase:
+            self._news.clear()
+            await self._news.wait()
+
     async def _deliver(self) -> None:
         """Retry until it is heard, or until there is something newer to say."""
+        self._told = self._lifecycle.phase
         pause_s = _FIRST_RETRY_S
         while self.target and not await self._post(self.target):
             try:

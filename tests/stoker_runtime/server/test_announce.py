@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -15,7 +16,9 @@ import pytest
 
 from stoker_api.demand import Announcement
 from stoker_runtime.config import Config
-from stoker_runtime.server.announce import read_target
+from stoker_runtime.server.announce import Announcer, read_target
+from stoker_runtime.server.lifecycle import Lifecycle
+from stoker_runtime.wire import Loaded, Phase
 from support.fake_engine import Script
 from support.runtime_server import RuntimeServer, run_server, wait_until
 
@@ -155,6 +158,30 @@ def test_a_failure_is_announced_with_its_reason(
         failed = gateway.heard[-1][2]
         assert failed["reason"] == (script.fail or "EngineCrashed")
         assert failed["message"]
+
+
+async def test_a_phase_is_told_at_once_and_its_details_together() -> None:
+    life = Lifecycle(1.0, lambda: "ended")
+    with listening() as gateway:
+        config = Config(announce_url=gateway.environ["STOKER_ANNOUNCE_URL"], model=Path("m"))
+        announcer = Announcer(read_target(config), life)
+        life.changed = announcer.notify
+        task = asyncio.create_task(announcer.run())
+        for name in ("imports", "weights", "firstToken"):
+            life.on_phase(Phase(name, 2.0))
+            await asyncio.sleep(0.02)
+        assert [list(body["phases"]) for _, _, body in gateway.heard] == [["container", "imports"]]
+        life.text_ready()
+        life.on_loaded(Loaded(8, 512, 64, 16, 320, (2,)))
+        await announcer.wait_heard(5)
+        assert gateway.phases == ["Loading", "Ready"]
+        assert list(gateway.heard[1][2]["phases"]) == [
+            "container",
+            "imports",
+            "weights",
+            "firstToken",
+        ]
+        task.cancel()
 
 
 def test_a_standby_speaks_for_whoever_it_serves(checkpoint: Path, tmp_path: Path) -> None:
