@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from functools import wraps
 from itertools import chain
+from types import BuiltinMethodType
 from typing import cast
 
 from jinja2 import nodes, pass_context
@@ -39,8 +40,10 @@ _SOURCE_PER_UNIT = 1024
 _CALL = 8
 _TURN = 16
 _MAX_BITS = 4096
-_GROWING = frozenset({"translate", "expandtabs", "maketrans", "format_map"})
+_GROWING = frozenset({"translate", "expandtabs", "maketrans", "encode"})
 """Methods of texts that no template needs and whose result can't be foreseen."""
+_COMPARING = frozenset({"sort", "dictsort", "unique", "groupby", "min", "max", "eq", "==", "in"})
+"""Filters and tests that read all of what they are given."""
 _DROPPED = ("wordwrap", "urlize", "xmlattr", "pprint", "filesizeformat", "striptags")
 _WIDE = re.compile(r"\d{4,}|\*|\{[^{}]*\{")
 """A format that pads to thousands of characters, or whose width comes from elsewhere."""
@@ -82,7 +85,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters = {name: metered(name, call) for name, call in self.filters.items()}
         tests = cast("dict[str, Callable[..., object]]", self.tests)
         self.tests = {name: metered(name, call) for name, call in tests.items()}
-        self.filters |= {"_turns": _turns, "_seen": _seen, "_shown": _shown}
+        self.filters |= {"_turns": _turns, "_cut": _cut, "_searched": _searched}
+        self.filters |= {"_compared": _read, "_shown": _read}
 
     def refuel(self, fuel: int, source_chars: int) -> None:
         """So much for a rendering of a template of this length, in this context."""
@@ -93,8 +97,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return tree
 
     def is_safe_attribute(self, obj: object, attr: str, value: object) -> bool:
-        """What jinja allows, without a few methods."""
-        if isinstance(obj, str) and attr in _GROWING:
+        """What jinja allows, without a few methods of texts and all of numbers."""
+        if isinstance(obj, int | float) or (isinstance(obj, str) and attr in _GROWING):
             return False
         return super().is_safe_attribute(obj, attr, value)
 
@@ -107,23 +111,28 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if isinstance(__obj, LoopContext):
             _turns(__context, *args)
         if isinstance(owner, str | list | tuple | dict):
-            _foresee(name, owner, args, kwargs)
-        if name in ("format", "wrapper"):
-            _check_format(owner if isinstance(owner, str) else "".join(map(str, args[:1])))
+            args = _settle(name, args)
+            _foresee(name, owner, [*args, *kwargs.values()])
         return _weigh(super().call(__context, __obj, *args, **kwargs))
 
     def wrap_str_format(self, value: object) -> Callable[..., str] | None:
-        """A text's `format`, if its widths are modest."""
-        owner = getattr(value, "__self__", None)
-        if isinstance(owner, str) and getattr(value, "__name__", "") == "format":
-            _check_format(owner)
-        return super().wrap_str_format(value)
+        """A text's `format`, looked at before it is done."""
+        wrapped = super().wrap_str_format(value)
+        if wrapped is None:
+            return None
+        text = cast(BuiltinMethodType, value).__self__
+
+        def call(*args: object, **kwargs: object) -> str:
+            _check_format(cast(str, text), [args, kwargs])
+            return wrapped(*args, **kwargs)
+
+        return call
 
     def call_binop(self, context: Context, operator: str, left: object, right: object) -> object:
         """An operator whose result may be much larger than its operands."""
         _tank.get().burn(_CALL)
         if operator == "%" and isinstance(left, str):
-            _check_format(left)
+            _check_format(left, right)
         elif operator == "**":
             _check_power(left, right)
         elif operator == "*":
@@ -154,14 +163,15 @@ class _Meter(NodeTransformer):
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         self.generic_visit(node)
-        node.expr = _meter(node.expr, "_seen")
+        node.expr = _meter(node.expr, "_compared")
         for operand in node.ops:
-            operand.expr = _meter(operand.expr, "_seen")
+            searched = operand.op in ("in", "notin")
+            operand.expr = _meter(operand.expr, "_searched" if searched else "_compared")
         return node
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
         self.generic_visit(node)
-        return _meter(node, "_seen") if isinstance(node.arg, nodes.Slice) else node
+        return _meter(node, "_cut") if isinstance(node.arg, nodes.Slice) else node
 
 
 def _meter(node: nodes.Node, name: str) -> nodes.Expr:
@@ -173,29 +183,36 @@ def _meter(node: nodes.Node, name: str) -> nodes.Expr:
 
 @pass_context
 def _turns(context: Context, value: object = ()) -> object:
-    """What is looped over: paid for at once if its length is known, else turn by turn."""
+    """What is looped over: paid for at once if its length is known, else it pays for itself."""
     tank = _tank.get()
     if hasattr(value, "__len__"):
         tank.burn(tank.turn * len(value))
-        return value
-    return _count_turns(value, tank) if isinstance(value, Iterator) else value
+    return value
 
 
-def _count_turns(values: Iterator[object], tank: _Tank) -> Iterator[object]:
+def _count_turns(values: Iterator[object]) -> Iterator[object]:
+    """What a filter makes one by one: each is paid for when it is taken."""
+    tank = _tank.get()
     for value in values:
         tank.burn(tank.turn)
         yield value
 
 
 @pass_context
-def _seen(context: Context, value: object) -> object:
-    """What is compared or cut."""
+def _cut(context: Context, value: object) -> object:
+    """What is cut out of something."""
     return _weigh(value)
 
 
 @pass_context
-def _shown(context: Context, value: object) -> object:
-    """What becomes text."""
+def _searched(context: Context, value: object) -> object:
+    """What something is looked for in: of a mapping only the keys, and those are hashed."""
+    return _weigh(value) if isinstance(value, Mapping) else _read(context, value)
+
+
+@pass_context
+def _read(context: Context, value: object) -> object:
+    """What is compared or becomes text."""
     _measure(value)
     return value
 
@@ -232,41 +249,52 @@ def metered(name: str, function: Callable[..., object]) -> Callable[..., object]
     @wraps(function)
     def call(*args: object, **kwargs: object) -> object:
         _tank.get().burn(_CALL)
+        args = _settle(name, args)
         own = [arg for arg in args if not isinstance(arg, Context | Sandbox | nodes.EvalContext)]
         if own:
-            _foresee(name, own[0], own[1:], kwargs)
-        return _weigh(function(*args, **kwargs))
+            _foresee(name, own[0], [*own[1:], *kwargs.values()])
+        made = function(*args, **kwargs)
+        return _count_turns(made) if isinstance(made, Iterator) else _weigh(made)
 
     return call
 
 
-def _foresee(
-    name: str, value: object, args: Sequence[object], kwargs: Mapping[str, object]
-) -> None:
+def _settle(name: str, args: tuple[object, ...]) -> tuple[object, ...]:
+    """How much is joined has to be known before."""
+    if name != "join":
+        return args
+    return tuple(list(arg) if isinstance(arg, Iterator) else arg for arg in args)
+
+
+def _foresee(name: str, value: object, given: Sequence[object]) -> None:
     """Pay for reading a call's values, and refuse one whose result would be huge."""
-    given = [*args, *kwargs.values()]
     for part in (value, *given):
         _weigh(part)
     size = len(value) if isinstance(value, str | list | tuple | dict) else 1
+    factor = _largest(given)
     match name:
         case "replace" | "indent" | "join":
             size, factor = _foresee_joints(name, value, given)
         case "string" | "tojson" | "e" | "escape" | "forceescape":
-            size, factor = _measure(value), _largest(given)
-        case _:
-            factor = _largest(given)
-    if name == "format" and isinstance(value, str):
-        _check_format(value)
+            size = _measure(value)
+        case "format" if isinstance(value, str):
+            _check_format(value, given)
+        case "round":
+            _check_power(10, factor)
+        case "sum" if any(isinstance(part, list | tuple) for part in given):
+            raise TooCostly("the chat template joins lists one by one")
+        case _ if name in _COMPARING:
+            _measure([value, *given])
     limit = MAX_ITEMS if isinstance(value, list | tuple) and name != "join" else MAX_CHARS
-    if factor > 1 and size * factor > limit:
+    if factor > 1 and max(size, 1) * factor > limit:
         raise TooCostly("the chat template makes something huge")
 
 
-def _largest(given: list[object]) -> int:
+def _largest(given: Sequence[object]) -> int:
     return max((abs(arg) for arg in given if isinstance(arg, int)), default=1)
 
 
-def _foresee_joints(name: str, value: object, given: list[object]) -> tuple[int, int]:
+def _foresee_joints(name: str, value: object, given: Sequence[object]) -> tuple[int, int]:
     """How often a text is put in, and how long it is.
 
     `replace` puts its second in for every first, `indent` its width (or text) before every line,
@@ -287,9 +315,11 @@ def _foresee_joints(name: str, value: object, given: list[object]) -> tuple[int,
     return (len(items) if isinstance(items, list | tuple) else size), max(longest, 1)
 
 
-def _check_format(text: str) -> None:
+def _check_format(text: str, values: object) -> None:
     if _WIDE.search(text):
         raise TooCostly("the chat template formats to a great width")
+    if (text.count("{") + text.count("%")) * _measure(values) > MAX_CHARS:
+        raise TooCostly("the chat template makes something huge")
 
 
 def _check_power(left: object, right: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tracemalloc
 
 import pytest
 
@@ -56,6 +57,14 @@ COSTLY = {
     "{% endfor %}",
     "searches by test": "{% set x = 'a' * 9999999 %}{% for a in range(99999) %}"
     "{% if 'b' is in x %}{% endif %}{% endfor %}",
+    "sorts": "{% set x = ['a' * 99999 ~ 'b', 'a' * 99999 ~ 'c'] %}{% for a in range(99999) %}"
+    "{% set y = x|sort %}{% endfor %}",
+    "searches in lists": "{% set x = ['a' * 999999 ~ 'b'] * 99 %}{% set y = 'a' * 999999 ~ 'c' %}"
+    "{% for a in range(9999) %}{% if y in x %}{% endif %}{% endfor %}",
+    "comparisons": "{% set x = {'a': 'a' * 999999} %}{% set y = {'a': 'b' * 999999} %}"
+    "{% for a in range(9999) %}{% if x == y %}{% endif %}{% endfor %}",
+    "lists joined one by one": "{{ ([[1] * 1000] * 9999) | sum(start=[]) | length }}",
+    "rounded": "{{ 5 | round(9999999, 'floor') }}",
     "cuts": "{% set x = 'a' * 9999999 %}{% for a in range(99999) %}{% set y = x[1:] %}{% endfor %}",
 }
 
@@ -65,6 +74,37 @@ def test_a_costly_template_is_given_up(source: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sandbox, "FUEL", sandbox.FUEL // 20)
     with pytest.raises(RequestInvalid):
         ChatTemplate(source, {}).render(CHAT)
+
+
+HUGE = {
+    "nothing justified": "{{ ''.ljust(10**8) | length }}",
+    "nothing centred": "{{ '' | center(10**8) | length }}",
+    "bytes of a number": "{{ (1).to_bytes(10**8, 'big') | length }}",
+    "bytes of a text": "{{ ('a'.encode() * 10**8) | length }}",
+    "slices": "{{ [] | slice(10**6) | list | length }}",
+    "joined one by one": "{{ range(99) | map('string') | join('a' * 10**6) | length }}",
+    "joined one by one by method": "{{ ('a' * 10**6).join(range(99) | map('string')) | length }}",
+    "many fields": "{{ ('{0}' * 99).format('a' * 10**6) | length }}",
+    "many percents": "{{ (('%(a)s' * 99) % {'a': 'a' * 10**6}) | length }}",
+    "width in a map": "{{ '{a:>99999999}'.format_map({'a': 1}) | length }}",
+}
+
+
+@pytest.mark.parametrize("source", HUGE.values(), ids=HUGE)
+def test_something_huge_is_refused_before_it_is_made(source: str) -> None:
+    template = ChatTemplate(source, {})
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestInvalid):
+            template.render(CHAT)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()
+
+
+def test_texts_are_formatted_with_modest_values() -> None:
+    source = "{{ '{:>5}|{a}'.format(1, a='b') }}{{ '%s!' % 'c' }}{{ '%s' | format('d') }}"
+    assert ChatTemplate(source, {}).render(CHAT) == "    1|bc!d"
 
 
 @pytest.mark.parametrize(
