@@ -19,25 +19,33 @@ from stoker_gateway.lane import Lane
 COALESCE_S = 0.02
 PING_S = 5.0
 PING = b'{"kind":"ping"}\n'
+Counts = dict[str, str | int | dict[str, int]]
 NDJSON = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
+
+_NEVER: tuple[float, bool, Counts] = (0.0, False, {})
 
 
 def demand_line(lane: Lane, now: float) -> bytes:
     """A full snapshot of one deployment (`stoker_api.demand.Demand`)."""
-    line = {
-        "kind": "demand",
+    ages = {
+        "idle_s": round(lane.idle_s(now), 3),
+        "oldest_wait_s": round(lane.queue.oldest_wait_s(now), 3),
+    }
+    return msgspec.json.encode({"kind": "demand"} | _counts(lane) | ages) + b"\n"
+
+
+def _counts(lane: Lane) -> Counts:
+    """What a line says beside the ages, which follow from when it was said."""
+    return {
         "deployment": lane.target.key,
         "queued": len(lane.queue),
         "running": lane.running,
-        "idle_s": round(lane.idle_s(now), 3),
         "arrivals": lane.arrivals,
-        "oldest_wait_s": round(lane.queue.oldest_wait_s(now), 3),
         "pods": lane.routes.running,
         "queued_tokens": round(lane.tokens.estimate(lane.queue.num_bytes)),
         "arrived_tokens": round(lane.tokens.arrived),
         "completed_tokens": round(lane.tokens.completed),
     }
-    return msgspec.json.encode(line) + b"\n"
 
 
 class DemandPublisher:
@@ -47,7 +55,7 @@ class DemandPublisher:
         self._lanes = lanes
         self._subscribers: dict[Reply, asyncio.Event] = {}
         self._dirty: set[Lane] = set()
-        self._sent: dict[Lane, tuple[float, bool]] = {}
+        self._sent: dict[Lane, tuple[float, bool, Counts]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._announced: dict[tuple[str, str], bytes] = {}
 
@@ -61,7 +69,7 @@ class DemandPublisher:
         if not self._subscribers:
             return
         now = time.monotonic()
-        sent_at, was_busy = self._sent.get(lane, (0.0, False))
+        sent_at, was_busy, _ = self._sent.get(lane, _NEVER)
         turned = lane.busy != was_busy and lane.routes.num_routed == 0
         if turned or now - sent_at >= COALESCE_S:
             self._send(lane, now)
@@ -88,9 +96,7 @@ class DemandPublisher:
     async def stream(self, reply: Reply) -> None:
         """Answer one subscriber until it leaves (the task is cancelled then)."""
         reply.start(200, NDJSON)
-        now = time.monotonic()
-        lines = [demand_line(lane, now) for lane in self._lanes()]
-        reply.write(b"".join([*lines, *self._announced.values()]) or PING)
+        reply.write(self._render_all() or PING)
         writable = self._subscribers[reply] = asyncio.Event()
         reply.on_writable = writable.set
         try:
@@ -109,9 +115,14 @@ class DemandPublisher:
             if not reply.paused:
                 reply.write(PING)
             return
+        reply.write(self._render_all())
+
+    def _render_all(self) -> bytes:
+        """All there is to know. Whatever was sent before, the next line of a lane may be news."""
+        self._sent.clear()
         now = time.monotonic()
         lines = [demand_line(lane, now) for lane in self._lanes()]
-        reply.write(b"".join([*lines, *self._announced.values()]))
+        return b"".join([*lines, *self._announced.values()])
 
     def _flush(self) -> None:
         self._timer = None
@@ -121,9 +132,12 @@ class DemandPublisher:
             self._send(lane, now)
 
     def _send(self, lane: Lane, now: float) -> None:
+        """Push a line, unless it would only repeat the last one."""
         self._dirty.discard(lane)
-        self._sent[lane] = (now, lane.busy)
-        self._push(demand_line(lane, now))
+        counts = _counts(lane)
+        if self._sent.get(lane, _NEVER)[2] != counts:
+            self._sent[lane] = (now, lane.busy, counts)
+            self._push(demand_line(lane, now))
 
     def _push(self, line: bytes) -> None:
         for reply in self._subscribers:

@@ -99,6 +99,24 @@ async def test_more_of_the_same_is_told_together(
     assert recorder.queued == [1, 5]
 
 
+async def test_what_was_said_is_not_said_again_but_to_who_comes_later(
+    subscribed: tuple[DemandPublisher, Lane, Recorder],
+) -> None:
+    publisher, lane, recorder = subscribed
+    lane.enter(1, now=0)
+    for _ in range(3):
+        publisher.touch(lane)
+        await asyncio.sleep(demand.COALESCE_S * 2)
+    assert recorder.queued == [1]
+    later = Recorder()
+    task = asyncio.create_task(publisher.stream(later))
+    await asyncio.sleep(0)
+    publisher.touch(lane)
+    assert later.queued == [1, 1]  # a line may have been on its way when the stream was opened
+    assert recorder.queued == [1, 1]
+    task.cancel()
+
+
 async def test_a_warm_deployment_is_told_at_most_every_20_ms(
     subscribed: tuple[DemandPublisher, Lane, Recorder],
 ) -> None:
