@@ -121,10 +121,17 @@ def plan_memory(
     room = int((space.available_bytes - fixed) * space.cache_share)
     per_token = spec.kv_bytes_per_token(cache_dtype)
     fitting = max(0, room) // per_token
-    tokens = config.kv_cache_tokens or min(fitting, config.max_num_seqs * wanted_len)
-    num_blocks = tokens // config.block_size
-    held = num_blocks * config.block_size
-    needed = config.max_model_len or config.block_size
+    size = config.block_size
+    needed = -(-(config.max_model_len or 1) // size) * size
+    if 0 < config.kv_cache_tokens < needed:
+        raise ConfigInvalid(
+            f"`kv_cache_tokens` must be ≥ {needed} (one sequence, in blocks of {size}), "
+            f"was {config.kv_cache_tokens}"
+        )
+    of_all = config.max_num_seqs * -(-wanted_len // size) * size
+    tokens = config.kv_cache_tokens or min(fitting, of_all)
+    num_blocks = tokens // size
+    held = num_blocks * size
     if held < needed or tokens > fitting:
         raise OutOfMemory(
             f"{_mib(space.available_bytes)} MiB are available, {_mib(fixed)} MiB are taken by "

@@ -93,10 +93,8 @@ def test_a_wanted_length_counts() -> None:
     [
         (GIB // 2, {"max_model_len": 2048}, "512 MiB are available"),
         (16 * GIB, {"kv_cache_tokens": 10**9}, "1000000000 are needed"),
-        (16 * GIB, {"kv_cache_tokens": 512, "max_model_len": 600}, "600 are needed"),
-        (16 * GIB, {"kv_cache_tokens": 15}, "16 are needed"),
     ],
-    ids=["no room", "cache too large", "length beyond the cache", "less than a block"],
+    ids=["no room", "cache too large"],
 )
 def test_refuses_what_does_not_fit(
     available_bytes: int, settings: dict[str, int], message: str
@@ -104,6 +102,27 @@ def test_refuses_what_does_not_fit(
     with pytest.raises(OutOfMemory, match=message) as caught:
         plan(available_bytes, **settings)
     assert "give the pod more memory or lower" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kv_cache_tokens": 512, "max_model_len": 600}, "≥ 608 .* blocks of 16.*was 512"),
+        ({"kv_cache_tokens": 15}, "≥ 16 .*was 15"),
+    ],
+    ids=["length beyond the cache", "less than a block"],
+)
+def test_a_cache_that_is_set_too_small_is_no_want_of_memory(
+    settings: dict[str, int], message: str
+) -> None:
+    with pytest.raises(ConfigInvalid, match=f"`kv_cache_tokens` must be {message}"):
+        plan(16 * GIB, **settings)
+
+
+@pytest.mark.parametrize(("length", "num_seqs", "blocks"), [(1000, 1, 63), (10, 1, 1), (17, 3, 6)])
+def test_every_slot_has_whole_blocks(length: int, num_seqs: int, blocks: int) -> None:
+    planned = plan(16 * GIB, max_model_len=length, max_num_seqs=num_seqs)
+    assert planned == MemoryPlan(blocks, length)
 
 
 def test_a_refusal_shows_its_arithmetic() -> None:
