@@ -1,14 +1,33 @@
-"""Checks of options that several commands have, each refused by its name.
+"""Options that several commands have: how they are read, and what is refused by its name.
 
 Knows what makes a number or a path useless; does not know what commands do with them.
 """
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+
+
+class Form(StrEnum):
+    """How a command tells what it found."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Output = Annotated[Form, typer.Option("--output", "-o", help="For people, or for programs.")]
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """One document on standard output."""
+    print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 def check_positive(**values: float | None) -> None:

@@ -1,6 +1,6 @@
-"""Whether a model fits: bytes of weights and of KV cache from a checkpoint's `config.json`.
+"""Whether a model fits: bytes of weights and of KV cache from the shape of a checkpoint.
 
-Knows the arithmetic of decoder checkpoints; reads no file and knows no GPU by name. The first-order
+Knows the arithmetic of decoders on GPUs; reads no file and knows no GPU by name. The first-order
 rule is P × bits / 8; here every tensor is counted, quantised ones with their scales, and what
 tensor parallelism splits apart from what each GPU holds whole. Called by `stoker fit`.
 
@@ -11,72 +11,27 @@ token, so 8,192 tokens take exactly 1 GiB.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from stoker_api.demand import Room
+from stoker_operator.decide.shape import Shape
 
 GIB = 2**30
 USABLE_SHARE = 0.9
-"""Share of a GPU's memory that may be filled: the rest is the CUDA context and fragmentation."""
+"""Share of a GPU's memory that may be filled, as the runtime's `gpuMemoryUtilization`."""
+CONTEXT_BYTES = GIB
+"""CUDA's context, its libraries and recorded steps; the runtime plans with as much."""
+LINK_BYTES = GIB // 2
+"""Buffers between the GPUs of one replica."""
 ACTIVATION_TOKENS = 2048
 """Prompt tokens of the widest step that activations are reserved for."""
 WEIGHT_BITS = {"None": 16.0, "FP8": 8.0, "Int8": 8.0, "Int4": 4.0}
-GROUP_SIZE = 128
-"""Rows that share a scale in 4-bit checkpoints."""
+GROUP_SIZE = 32
+"""Columns that share a scale where the runtime or `stoker quantize` rounds to 4 bits."""
 KV_BYTES = {"Auto": 2.0, "FP8": 1.0, "Int8": 1.0}
 SCALE_BYTES = 4
 """Of each head of each token in a cache of 8 bits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What the arithmetic needs of a `config.json`."""
-
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate: int
-    vocab: int
-    context: int
-    tied: bool = False
-    """Whether the output head is the embedding."""
-    qkv_bias: bool = False
-    experts: int = 0
-    """Feed-forward experts per layer; 0 for a dense model."""
-    expert_intermediate: int = 0
-
-    @property
-    def linear_parameters(self) -> int:
-        """Parameters of the projections, which quantisation makes smaller."""
-        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
-        return self.layers * (attention + self._feed_forward)
-
-    @property
-    def whole_parameters(self) -> int:
-        """Embedding, head, norms, biases and routers, which stay in 16 bits."""
-        tables = self.vocab * self.hidden * (1 if self.tied else 2)
-        norms = self.hidden * (2 * self.layers + 1)
-        biases = self.head_dim * (self.heads + 2 * self.kv_heads) * self.layers
-        routers = self.layers * self.hidden * self.experts
-        return tables + norms + routers + (biases if self.qkv_bias else 0)
-
-    @property
-    def linear_rows(self) -> int:
-        """Output rows of the projections, of all layers: 8-bit formats have a scale for each."""
-        attention = self.head_dim * (self.heads + 2 * self.kv_heads) + self.hidden
-        width = self.expert_intermediate if self.experts else self.intermediate
-        feed_forward = max(1, self.experts) * (2 * width + self.hidden)
-        return self.layers * (attention + feed_forward)
-
-    @property
-    def _feed_forward(self) -> int:
-        if self.experts:
-            return 3 * self.hidden * self.expert_intermediate * self.experts
-        return 3 * self.hidden * self.intermediate
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +46,10 @@ class Question:
     max_model_len: int = 0
     """0: the model's own."""
     kv_dtype: str = "Auto"
+    is_stored: bool = False
+    """Whether the checkpoint itself is quantised; else it is rounded while it is loaded."""
+    group_size: int = GROUP_SIZE
+    """Columns that share a scale; 0: all of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +59,10 @@ class Fit:
     weights_bytes: int
     kv_bytes_per_token: int
     activation_bytes: int
+    other_bytes: int
+    """What neither model nor requests take."""
+    loading_bytes: int
+    """Held while weights are rounded: projections as they were read and as they became."""
     usable_bytes: int
     tokens: int
     """Tokens of KV cache that the rest holds; 0 when even the weights do not fit."""
@@ -107,84 +70,56 @@ class Fit:
 
     @property
     def fits(self) -> bool:
-        """Whether one sequence of the full length finds room beside the weights."""
-        return self.tokens >= self.max_model_len
+        """Whether it can be loaded, and one sequence of the full length finds room then."""
+        return self.tokens >= self.max_model_len and self.loads
+
+    @property
+    def loads(self) -> bool:
+        """Whether there is room while weights are rounded."""
+        return self.loading_bytes <= self.usable_bytes
 
     @property
     def sequences(self) -> int:
         """Sequences of the full length at once."""
-        return self.tokens // self.max_model_len
+        return self.tokens // self.max_model_len if self.loads else 0
 
     @property
     def total_bytes(self) -> int:
         """What one sequence of the full length needs on each GPU."""
         kv = self.kv_bytes_per_token * self.max_model_len
-        return self.weights_bytes + self.activation_bytes + kv
+        return self.weights_bytes + self.activation_bytes + self.other_bytes + kv
 
     @property
     def message(self) -> str:
         """The sum in words, with what is missing or what is left."""
-        kv = self.kv_bytes_per_token * self.max_model_len
+        kv, total = self.kv_bytes_per_token * self.max_model_len, self.total_bytes
         sums = (
             f"weights {_gib(self.weights_bytes)} + activations {_gib(self.activation_bytes)} "
-            f"+ {self.max_model_len} tokens × {self.kv_bytes_per_token} B = {_gib(kv)} of KV cache"
+            f"+ context and libraries {_gib(self.other_bytes)} "
+            f"+ {self.max_model_len} tokens × {self.kv_bytes_per_token} B = {_gib(kv)} of KV cache "
+            f"= {_gib(total)} of {_gib(self.usable_bytes)} usable per GPU"
         )
-        total = self.total_bytes
-        verdict = f"= {_gib(total)} of {_gib(self.usable_bytes)} usable per GPU"
-        if self.fits:
-            return f"{sums} {verdict}: {self.tokens} tokens of cache."
-        return f"{sums} {verdict}: {_gib(total - self.usable_bytes)} too much."
+        if total > self.usable_bytes:
+            return f"{sums}: {_gib(total - self.usable_bytes)} too much."
+        if not self.loads:
+            missing = _gib(self.loading_bytes - self.usable_bytes)
+            return f"{sums}; while rounding {_gib(self.loading_bytes)}: {missing} too much."
+        return f"{sums}: {self.tokens} tokens of cache."
 
 
-def derive_shape(config: Mapping[str, Any]) -> Shape:
-    """The shape of a Hugging Face `config.json`. Raises `KeyError` naming a field it lacks."""
-    config = config.get("text_config", config)
-    heads = int(config["num_attention_heads"])
-    experts = int(config.get("num_local_experts") or config.get("num_experts") or 0)
-    width = int(config["intermediate_size"])
-    family = str(config.get("model_type", ""))
-    return Shape(
-        hidden=int(config["hidden_size"]),
-        layers=int(config["num_hidden_layers"]),
-        heads=heads,
-        kv_heads=int(config.get("num_key_value_heads") or heads),
-        head_dim=int(config.get("head_dim") or config["hidden_size"] // heads),
-        intermediate=width,
-        vocab=int(config["vocab_size"]),
-        context=int(config.get("max_position_embeddings") or 2048),
-        tied=bool(config.get("tie_word_embeddings", family.startswith("gemma"))),
-        qkv_bias=bool(config.get("attention_bias", family == "qwen2")),
-        experts=experts,
-        expert_intermediate=int(config.get("moe_intermediate_size") or width) if experts else 0,
-    )
+def weights_bytes(shape: Shape, quantization: str, gpus: int = 1, group_size: int = 0) -> int:
+    """Bytes of weights on each of `gpus` GPUs; vocabulary tables and projections are split.
 
-
-def declared_quantization(config: Mapping[str, Any]) -> str:
-    """What the checkpoint itself declares: `None`, `FP8`, `Int8` or `Int4`."""
-    declared = config.get("quantization_config") or {}
-    if declared.get("quant_method") == "fp8":
-        return "FP8"
-    groups = declared.get("config_groups") or {}
-    bits = declared.get("bits")
-    for group in groups.values():
-        weights = group.get("weights") or {}
-        bits = weights.get("num_bits")
-        if weights.get("type") == "float" and bits == 8:
-            return "FP8"
-    return {4: "Int4", 8: "Int8"}.get(bits or 16, "None")
-
-
-def weights_bytes(shape: Shape, quantization: str, gpus: int = 1) -> int:
-    """Bytes of weights on each of `gpus` GPUs; vocabulary tables and projections are split."""
+    group_size: columns that share a scale of 16 bits and a zero; 0: all of a row.
+    """
     bits = WEIGHT_BITS[quantization]
     linear = shape.linear_parameters * bits / 8
-    if quantization == "Int4":
-        linear += shape.linear_parameters / GROUP_SIZE * (2 + 0.5)
+    if group_size:
+        linear += shape.linear_parameters / group_size * (2 + bits / 8)
     elif quantization != "None":
         linear += 2 * shape.linear_rows
-    tables = shape.vocab * shape.hidden * (1 if shape.tied else 2)
-    held_whole = 2 * (shape.whole_parameters - tables)
-    return math.ceil((linear + 2 * tables) / gpus) + held_whole
+    held_whole = 2 * (shape.whole_parameters - shape.tables)
+    return math.ceil((linear + 2 * shape.tables) / gpus) + held_whole
 
 
 def kv_bytes_per_token(shape: Shape, kv_dtype: str = "Auto", gpus: int = 1) -> int:
@@ -204,20 +139,31 @@ def can_split(shape: Shape, gpus: int) -> bool:
 def check_fit(shape: Shape, question: Question) -> Fit:
     """The arithmetic of one replica."""
     gpus = question.gpus
-    weights = weights_bytes(shape, question.quantization, gpus)
+    weights = weights_bytes(shape, question.quantization, gpus, _group_size(question))
+    rounds = question.quantization != "None" and not question.is_stored
+    others = CONTEXT_BYTES + (LINK_BYTES if gpus > 1 else 0)
     per_token = kv_bytes_per_token(shape, question.kv_dtype, gpus)
-    logits = 4 * shape.vocab * 32
-    activations = 2 * ACTIVATION_TOKENS * (4 * shape.hidden + 3 * shape.intermediate // gpus)
+    width = max(shape.intermediate, shape.expert_intermediate, shape.shared_intermediate)
+    activations = 2 * ACTIVATION_TOKENS * (4 * shape.hidden + 3 * width // gpus)
+    activations += 4 * shape.vocab * 32
     usable = int(question.memory_bytes * USABLE_SHARE)
-    left = usable - weights - activations - logits
+    left = usable - weights - activations - others
     return Fit(
         weights_bytes=weights,
         kv_bytes_per_token=per_token,
-        activation_bytes=activations + logits,
+        activation_bytes=activations,
+        other_bytes=others,
+        loading_bytes=weights + others + (2 * shape.linear_parameters // gpus if rounds else 0),
         usable_bytes=usable,
         tokens=max(0, left // per_token),
         max_model_len=question.max_model_len or shape.context,
     )
+
+
+def _group_size(question: Question) -> int:
+    """Of 8 bits only checkpoints have groups: the runtime gives each row a scale."""
+    is_grouped = question.is_stored or question.quantization == "Int4"
+    return question.group_size if is_grouped else 0
 
 
 def suggest_fits(shape: Shape, question: Question) -> tuple[str, ...]:
@@ -227,19 +173,25 @@ def suggest_fits(shape: Shape, question: Question) -> tuple[str, ...]:
         *_first_fit(shape, _wider(shape, question)),
     ]
     fit = check_fit(shape, question)
-    if 0 < fit.tokens < fit.max_model_len:
+    if 0 < fit.tokens < fit.max_model_len and fit.loads:
         found.append(f"engine.maxModelLen: {fit.tokens}")
-    found.append(f"GPUs of {math.ceil(fit.total_bytes / USABLE_SHARE / GIB)} GiB")
+    needed = max(fit.total_bytes, fit.loading_bytes)
+    found.append(f"GPUs of {math.ceil(needed / USABLE_SHARE / GIB)} GiB")
     return tuple(found)
 
 
 def _smaller(question: Question) -> Iterator[tuple[str, Question]]:
-    """A smaller cache, then fewer bits of weights."""
+    """A smaller cache, then fewer bits of weights: rounded while loading, or beforehand."""
     if question.kv_dtype == "Auto":
         yield "engine.kvCacheDtype: FP8", replace(question, kv_dtype="FP8")
+    if question.is_stored:
+        return
     for name in ("FP8", "Int4"):
         if WEIGHT_BITS[name] < WEIGHT_BITS[question.quantization]:
             yield f"model.quantization: {name}", replace(question, quantization=name)
+    for bits in (8, 4):
+        words = f"a checkpoint stored in {bits} bits (`stoker quantize --bits {bits}`)"
+        yield words, replace(question, quantization=f"Int{bits}", is_stored=True)
 
 
 def _wider(shape: Shape, question: Question) -> Iterator[tuple[str, Question]]:
@@ -264,4 +216,4 @@ def describe_room(room: Room) -> str:
 
 
 def _gib(count: float) -> str:
-    return f"{count / GIB:.2f} GiB"
+    return f"{count / GIB:.2f} GiB" if count >= GIB / 10 else f"{count / 2**20:.1f} MiB"

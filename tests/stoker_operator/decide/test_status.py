@@ -241,7 +241,7 @@ def test_what_fits_is_the_sum_that_the_first_replica_told_until_the_spec_changes
     )
     first = _status(_seen(make_ready(room=room)))
     assert _condition(first, "Fits").message == (
-        "Weights 1.00 GiB + 8192 tokens × 1024 B = 0.01 GiB of KV cache, of 4.00 GiB that were "
+        "Weights 1.00 GiB + 8192 tokens × 1024 B = 8.0 MiB of KV cache, of 4.00 GiB that were "
         "free: 2 sequences of 4096 tokens."
     )
     other = room.model_copy(update={"memory_bytes": 2**33})
