@@ -109,6 +109,11 @@ class Announcement(_Wire):
         """`namespace/deployment`."""
         return f"{self.namespace}/{self.deployment}"
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes requests."""
+        return self.phase == "Ready"
+
 
 class Ping(_Wire):
     """Nothing changed; the stream lives."""

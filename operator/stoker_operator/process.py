@@ -23,6 +23,7 @@ from stoker_operator.build.frame import PodSettings
 from stoker_operator.build.network_policy import Release
 from stoker_operator.cluster.admin import HttpAdminPorts
 from stoker_operator.cluster.client import KubeCluster, connect
+from stoker_operator.cluster.herald import Herald
 from stoker_operator.cluster.demand import DemandListener, DemandStreams
 from stoker_operator.cluster.lease import Lease
 from stoker_operator.cluster.ledger import DemandLedger
@@ -62,6 +63,7 @@ class Process:
         host = f"{settings.gateway_host}.{settings.cluster_domain}"
         children = Children(cluster, self._snapshot, key, host, _closed_to(settings))
         self._ports = HttpAdminPorts(lambda: lease.leads)
+        self._herald = Herald(self._ports, self._ledger, pools.token)
         pools = Pools(self._snapshot, Orders(self._ports), key)
         self._world = World(
             cluster=cluster,
@@ -203,6 +205,7 @@ class Process:
         self._reconciler.reset()
         self._dashboard.reset()
         self._world.pools.reset()
+            self._herald.pass_on(announcement)
         for key in self._ledger.held():
             self._deployments.hurry(key)
         self._intake.touch_all()

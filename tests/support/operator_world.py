@@ -16,6 +16,7 @@ from stoker_api.status import LLMDeploymentStatus
 from stoker_operator.build.frame import PodSettings
 from stoker_operator.cluster.ledger import DemandLedger
 from stoker_operator.cluster.snapshot import Snapshot
+from stoker_operator.decide.quiet import Quiet
 from stoker_operator.handlers.children import Children
 from stoker_operator.handlers.deployment import DeploymentReconciler, World
 from stoker_operator.handlers.orders import Orders
@@ -26,6 +27,8 @@ from support.fake_cluster import FakeCluster, Killed, Manifest
 
 NOW = 1795255200.0  # 2026-11-21T10:00:00Z
 KEY = "ns/chat"
+NOISY = Quiet(0, 0)
+"""Everything is written at once."""
 WORKER = ("10.0.0.1", 8090)
 POD_SETTINGS = PodSettings("cpu:1", "gpu:1", "IfNotPresent", 600, "http://10.1.1.1:8090/announce")
 
@@ -56,8 +59,9 @@ TOTALS = ("arrivals", "arrived_tokens", "completed_tokens")
 class OperatorWorld:
     """See the module."""
 
-    def __init__(self, cluster: FakeCluster | None = None) -> None:
+    def __init__(self, cluster: FakeCluster | None = None, quiet: Quiet = NOISY) -> None:
         self.now = NOW
+        self.quiet = quiet
         self.cluster = cluster or FakeCluster()
         self.ports = FakeAdminPorts()
         self.reported = Demand(deployment=KEY, queued=0, running=0, idle_s=0, arrivals=0)
@@ -73,7 +77,7 @@ class OperatorWorld:
         self.ledger.record(WORKER, self.reported, self.now)
         self.ledger.introduce(WORKER)
         children = Children(self.cluster, self.snapshot, b"key", "gateway.stoker.svc.cluster.local")
-        self.pools = Pools(self.snapshot, Orders(self.ports), b"key")
+        self.pools = Pools(self.snapshot, Orders(self.ports), b"key", self.quiet)
         world = World(
             self.cluster,
             self.snapshot,

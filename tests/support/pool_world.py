@@ -12,8 +12,9 @@ from typing import Any
 
 from stoker_api import names
 from stoker_api.status import WarmPoolStatus
+from stoker_operator.decide.quiet import Quiet
 from support.fake_cluster import FakeCluster, Manifest
-from support.operator_world import KEY, OperatorWorld, make_claim, make_deployment
+from support.operator_world import KEY, NOISY, OperatorWorld, make_claim, make_deployment
 
 POOL = "ns/shared"
 WARM = {"idleTimeout": "60s", "warmPool": {"name": "shared"}}
@@ -38,8 +39,8 @@ def make_warm(name: str = "chat", **spec: Any) -> Manifest:
 class PoolWorld(OperatorWorld):
     """See the module."""
 
-    def __init__(self, cluster: FakeCluster | None = None) -> None:
-        super().__init__(cluster)
+    def __init__(self, cluster: FakeCluster | None = None, quiet: Quiet = NOISY) -> None:
+        super().__init__(cluster, quiet)
         self.keys = [KEY]
         self.cluster.put(make_claim())
 

@@ -129,6 +129,10 @@ class DemandLedger:
         found = self._reports.items()
         return [key for key, reports in found if any(r.demand.queued for r in reports.values())]
 
+    def holding(self, key: str) -> list[Worker]:
+        """Gateway processes in which somebody waits for a deployment."""
+        return [worker for worker, r in self._reports.get(key, {}).items() if r.demand.queued]
+
     def forget(self, key: str) -> None:
         """A deployment is gone."""
         self._reports.pop(key, None)

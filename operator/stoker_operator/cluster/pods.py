@@ -64,8 +64,12 @@ def is_of_pool(pod: Manifest) -> bool:
 
 def taken_at(pod: Manifest) -> float:
     """Unix seconds at which a standby became a replica; 0 for all other pods."""
-    marks = pod["metadata"].get("annotations", {})
-    return float(marks.get(names.ANNOTATION_DECIDED_AT, 0)) if is_of_pool(pod) else 0.0
+    return ordered_at(pod) if is_of_pool(pod) else 0.0
+
+
+def ordered_at(pod: Manifest) -> float:
+    """Unix seconds at which it was decided that there should be this replica; 0: not by us."""
+    return float(pod["metadata"].get("annotations", {}).get(names.ANNOTATION_DECIDED_AT, 0))
 
 
 def wanted_address(pod: Manifest, announced: Announcement | None) -> str | None:
@@ -91,7 +95,7 @@ def wake_instants(
     placed = _condition(pod.get("status", {}), "PodScheduled")
     instants = dict(announced.phases)
     instants["asked"] = float(annotations.get(names.ANNOTATION_ASKED_AT, 0))
-    instants["decided"] = float(annotations.get(names.ANNOTATION_DECIDED_AT, 0))
+    instants["decided"] = ordered_at(pod)
     if not is_of_pool(pod):
         instants["scheduled"] = scheduled_at or parse_instant(placed.get("lastTransitionTime"))
     return {phase: at for phase, at in instants.items() if at}

@@ -114,7 +114,8 @@ class Adoption:
             metadata = pod["metadata"]
             if not pool_of(pod) or "deletionTimestamp" in metadata:
                 continue
-            await self._share_key(pod, memory)
+            if memory.quiet_until is None:
+                await self._share_key(pod, memory)
             if names.ANNOTATION_RELEASED_AT in metadata.get("annotations", {}):
                 await self._release.see_off(pod, now)
             elif metadata["labels"].get(names.LABEL_TEMPLATE) == template:

@@ -130,6 +130,7 @@ class DeploymentReconciler:
         demand = self._world.ledger.total(deployment.key, now)
         observed = self._observe(deployment, template, demand, now)
         memory = self._memory(deployment, observed)
+        memory.quiet_until = self._quiet_until(deployment, now)
         failed = await self._adoption.attend(deployment, template, memory, now)
         if failed is not None:
             await self._reporter.record(deployment, failed)
@@ -158,13 +159,21 @@ class DeploymentReconciler:
         await self._apply(deployment, orders, plan.delete, memory, now)
         if plan.create and heard_at is not None:
             DEMAND_TO_POD_SECONDS.observe(time.monotonic() - heard_at)
-        nudge_at = await self._attend_pods(deployment, memory, now)
-        await self._world.children.apply_services(deployment, now)
-        await self._world.children.apply_budget(deployment, now)
+        memory.quiet_until = self._quiet_until(deployment, now)
+        nudge_at = None
+        if memory.quiet_until is None:
+            nudge_at = await self._attend_pods(deployment, memory, now)
+            await self._world.children.apply_services(deployment, now)
+            await self._world.children.apply_budget(deployment, now)
         seen = self._observe(deployment, template, demand, now)
         refresh_at = await self._reporter.report(deployment, seen, decision, memory, now)
         instants = (decision.wake_at, plan.wake_at, demand.changes_at, refresh_at, nudge_at)
-        return min((at for at in (*instants, _retry_at(memory, now)) if at), default=None)
+        later = (*instants, memory.quiet_until, _retry_at(memory, now))
+        return min((at for at in later if at), default=None)
+
+    def _quiet_until(self, deployment: LLMDeployment, now: float) -> float | None:
+        """Until when what no request waits for is left."""
+        return self._world.pools.quiet_until(self._world.snapshot.pods(deployment.key), now)
 
     def _observe(
         self, deployment: LLMDeployment, template: str, demand: DemandSum, now: float

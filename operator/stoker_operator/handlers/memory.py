@@ -13,6 +13,7 @@ from stoker_api.demand import Announcement
 from stoker_api.status import ColdStart, LLMDeploymentStatus
 from stoker_operator.decide.autoscaler import ScaleState
 from stoker_operator.decide.coldstart import ColdStartHistory, recall_cold_starts
+from stoker_operator.decide.event import Note
 from stoker_operator.decide.failure import FailureMemory, recall_failures
 from stoker_operator.decide.observed import Failure, Observed
 from stoker_operator.decide.speed import SpeedHistory, read_report, recall_speed
@@ -40,6 +41,12 @@ class Memory:
     """Until when replicas are started fresh, because a standby failed."""
     written_at: float = 0.0
     """When the status was last written."""
+    quiet_until: float | None = None
+    """Until when a wake is not to be disturbed."""
+    draft: LLMDeploymentStatus | None = None
+    """The status that waits until a wake is over."""
+    notes: tuple[Note, ...] = ()
+    """Events that wait with it."""
     shared: set[str] = field(default_factory=set)
     """Adopted pods that the key of their pool stays for, by uid."""
     timed: set[str] = field(default_factory=set)

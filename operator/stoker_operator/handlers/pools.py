@@ -6,7 +6,7 @@ reconcilers of both, and forgotten by a restart, except what a pool's status kee
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,6 +15,7 @@ from stoker_api.status import PoolSizing, WarmPoolStatus
 from stoker_api.tokens import derive_token
 from stoker_operator.cluster.admin import Call
 from stoker_operator.cluster.kinds import Manifest
+from stoker_operator.cluster.pods import ordered_at
 from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.cluster.standby import (
     SaidState,
@@ -29,6 +30,7 @@ from stoker_operator.decide.failure import FailureMemory
 from stoker_operator.decide.observed import Failure
 from stoker_operator.decide.pool import Standby
 from stoker_operator.decide.pool_size import WakeHistory, recall_wakes
+from stoker_operator.decide.quiet import USUAL, Quiet
 from stoker_operator.handlers.orders import Order, Orders, Outcome
 
 _ASK = "/state"
@@ -55,7 +57,9 @@ class PoolMemory:
 class Pools:
     """All pools."""
 
-    def __init__(self, snapshot: Snapshot, orders: Orders, key: bytes | None) -> None:
+    def __init__(
+        self, snapshot: Snapshot, orders: Orders, key: bytes | None, quiet: Quiet = USUAL
+    ) -> None:
         self.orders = orders
         self.taking: set[str] = set()
         """Standbys that a deployment is about to adopt."""
@@ -63,6 +67,7 @@ class Pools:
         self.touch_deployment: Callable[[str], None] = lambda key: None
         self._snapshot = snapshot
         self._key = key
+        self._quiet = quiet
         self._memories: dict[str, PoolMemory] = {}
 
     def recall(self, key: str, uid: str, status: WarmPoolStatus, now: float) -> PoolMemory:
@@ -109,6 +114,12 @@ class Pools:
         """Whether its process has been up for long enough to answer at once."""
         statuses = pod.get("status", {}).get("containerStatuses") or ()
         return any("running" in status.get("state", {}) for status in statuses)
+
+    def quiet_until(self, pods: Sequence[Manifest], now: float) -> float | None:
+        """Until when a wake of one of these pods should not be disturbed."""
+        said = (self._snapshot.announced(pod["metadata"]["uid"]) for pod in pods)
+        ready = (max(one.phases.values(), default=0.0) for one in said if one and one.is_ready)
+        return self._quiet.until(map(ordered_at, pods), ready, now)
 
     def order(self, pod: Manifest, path: str, body: str = "") -> Outcome | None:
         """See that a pod is told what to do; how that ended."""

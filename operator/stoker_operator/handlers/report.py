@@ -65,8 +65,9 @@ class Reporter:
         memory: Memory,
         now: float,
     ) -> float | None:
-        """Write the status if it is worth it; when to look again."""
-        before = deployment.status
+        """Write the status if it is worth it and no wake is on; when to look again."""
+        written = deployment.status
+        before = memory.draft or written
         sources = StatusSources(
             before=before,
             observed=observed,
@@ -82,13 +83,13 @@ class Reporter:
             speed=record_speed(before.speed, memory.speed),
         )
         after = derive_status(sources, now)
+        if is_worth_writing(before, after):
+            memory.draft, memory.notes = after, (*memory.notes, *derive_notes(before, after))
         refresh_at: float | None = None
-        if is_worth_writing(before, after) or (
-            before != after and now >= memory.written_at + REFRESH_S
-        ):
-            await self._write(deployment, before, after, now)
-            memory.written_at = now
-        elif before != after:
+        if memory.draft is not None or (written != after and now >= memory.written_at + REFRESH_S):
+            if memory.quiet_until is None:
+                await self._write(deployment, after, memory, now)
+        elif written != after:
             refresh_at = memory.written_at + REFRESH_S
         deadline = cold_start_deadline(observed)
         later = [at for at in (refresh_at, deadline) if at is not None and at > now]
@@ -121,13 +122,14 @@ class Reporter:
     async def _write(
         self,
         deployment: LLMDeployment,
-        before: LLMDeploymentStatus,
-        after: LLMDeploymentStatus,
+        status: LLMDeploymentStatus,
+        memory: Memory,
         now: float,
     ) -> None:
         metadata = deployment.metadata.model_dump(by_alias=True)
-        await self._apply(metadata, after, now)
-        for note in derive_notes(before, after):
+        await self._apply(metadata, status, now)
+        notes, memory.draft, memory.notes, memory.written_at = memory.notes, None, (), now
+        for note in notes:
             await self._record(metadata, note)
 
     async def _apply(self, metadata: Manifest, status: LLMDeploymentStatus, now: float) -> None:

@@ -104,7 +104,8 @@ class WarmPoolReconciler:
         memory.failures = derive_failures(memory.failures, observed, now)
         desired, name = memory.sizing.desired, pool.metadata.name
         plan = plan_rollout(name, desired, observed, memory.failures, now)
-        refill_at = next_refill_at(self._loading_since(key), now)
+        quiet_until = self._pools.quiet_until(self._snapshot.pool_pods(key), now)
+        refill_at = next_refill_at(self._loading_since(key), now) or quiet_until
         create = () if refill_at is not None else plan.create
         refused_before = memory.rejection is not None and now >= memory.rejected_until
         await self._apply(pool, wish, create, memory, now)
@@ -112,10 +113,12 @@ class WarmPoolReconciler:
         doomed = {pod.uid for pod in (*plan.delete, *(_pick_old(observed) if give_way else ()))}
         going = [pod for pod in self._pools.waiting(key) if pod["metadata"]["uid"] in doomed]
         await self._delete(going, now)
-        await self._report(key, pool, wish, memory, now)
+        if quiet_until is None:
+            await self._report(key, pool, wish, memory, now)
         again_at = now + LOOK_S if desired > policy.least else None
         retry_at = memory.rejected_until if memory.rejection else None
-        instants = (again_at, plan.wake_at, retry_at, refill_at if plan.create else None)
+        waits_until = refill_at if plan.create else quiet_until
+        instants = (again_at, plan.wake_at, retry_at, waits_until)
         return min((at for at in instants if at is not None and at > now), default=None)
 
     def _loading_since(self, key: str) -> Iterator[float]:
