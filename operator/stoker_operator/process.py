@@ -23,8 +23,8 @@ from stoker_operator.build.frame import PodSettings
 from stoker_operator.build.network_policy import Release
 from stoker_operator.cluster.admin import HttpAdminPorts
 from stoker_operator.cluster.client import KubeCluster, connect
-from stoker_operator.cluster.herald import Herald
 from stoker_operator.cluster.demand import DemandListener, DemandStreams
+from stoker_operator.cluster.herald import Herald
 from stoker_operator.cluster.lease import Lease
 from stoker_operator.cluster.ledger import DemandLedger
 from stoker_operator.cluster.resync import Resync
@@ -63,8 +63,8 @@ class Process:
         host = f"{settings.gateway_host}.{settings.cluster_domain}"
         children = Children(cluster, self._snapshot, key, host, _closed_to(settings))
         self._ports = HttpAdminPorts(lambda: lease.leads)
-        self._herald = Herald(self._ports, self._ledger, pools.token)
         pools = Pools(self._snapshot, Orders(self._ports), key)
+        self._herald = Herald(self._ports, self._ledger, pools.token)
         self._world = World(
             cluster=cluster,
             snapshot=self._snapshot,
@@ -205,7 +205,6 @@ class Process:
         self._reconciler.reset()
         self._dashboard.reset()
         self._world.pools.reset()
-            self._herald.pass_on(announcement)
         for key in self._ledger.held():
             self._deployments.hurry(key)
         self._intake.touch_all()
@@ -216,6 +215,7 @@ class Process:
 
     def _on_announce(self, announcement: Announcement) -> None:
         if self._snapshot.announce(announcement):
+            self._herald.pass_on(announcement)
             self._deployments.hurry(announcement.key)
 
     def _is_alive(self) -> bool:
