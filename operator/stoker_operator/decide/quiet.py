@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+AHEAD_S = 0.1
+"""An instant further ahead than this is of another clock, and means nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
@@ -24,11 +27,10 @@ class Quiet:
     def until(self, ordered: Iterable[float], ready: Iterable[float], now: float) -> float | None:
         """Until when only what requests wait for is written; nothing where that is over.
 
-        `ordered`, `ready`: Unix seconds. An instant that is yet to come is that of another clock,
-        and means nothing.
+        `ordered`, `ready`: Unix seconds.
         """
-        ends = [at + self.ordered_s for at in ordered if at <= now]
-        ends += [at + self.answering_s for at in ready if at <= now]
+        ends = [at + self.ordered_s for at in ordered if at <= now + AHEAD_S]
+        ends += [at + self.answering_s for at in ready if at <= now + AHEAD_S]
         until = max(ends, default=now)
         return until if until > now else None
 
