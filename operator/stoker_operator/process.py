@@ -13,7 +13,6 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-import kopf
 from prometheus_client import REGISTRY
 
 from stoker_api import names
@@ -35,7 +34,7 @@ from stoker_operator.handlers.dashboard import Dashboard
 from stoker_operator.handlers.deployment import DeploymentReconciler, World
 from stoker_operator.handlers.orders import Orders
 from stoker_operator.handlers.pools import Pools
-from stoker_operator.handlers.startup import Intake, build_registry, build_settings
+from stoker_operator.handlers.startup import Intake, follow
 from stoker_operator.handlers.warmpool import WarmPoolReconciler
 from stoker_operator.handlers.workqueue import WorkQueue
 from stoker_operator.health import serve_health, serve_metrics
@@ -160,17 +159,8 @@ class Process:
         await self._cluster.close()
 
     async def _run_kopf(self) -> None:
-        namespaces = self._settings.namespace_list
-        existing = asyncio.all_tasks()
-        tasks = await kopf.spawn_tasks(
-            registry=build_registry(self._intake, time.time),
-            settings=build_settings(),
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-            standalone=True,
-        )
-        self._catch_signals()  # kopf has put handlers of its own there
-        await kopf.run_tasks(tasks, ignored=existing)
+        """Its own signal handlers are replaced by ours as soon as it has put them there."""
+        await follow(self._intake, self._settings.namespace_list, self._catch_signals)
 
     async def _find_gateway(self) -> None:
         """The address that pods announce themselves to, numeric where there is one."""

@@ -113,7 +113,7 @@ class OperatorProcess:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "stoker_operator", env=self._env, stdout=log, stderr=log
             )
-        await eventually(self._is_ready, f"{self.log.read_text()[-2000:]}", 30)
+        await eventually(self._is_ready, f"{self.log.read_text()[-2000:]}", 120)
         return self
 
     @property

@@ -7,7 +7,11 @@ finalizer, no annotation, no Event, no peering.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +101,40 @@ class Intake:
         """The pools that a deployment names, or named: what their standbys mount follows it."""
         for name in {pool_named(one) for one in deployments if one is not None} - {""}:
             self.pools.add(name)
+
+
+async def follow(intake: Intake, namespaces: list[str], on_begun: Callable[[], None]) -> None:
+    """Take in what happens in these namespaces, all of them if none is named, until cancelled."""
+    existing = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
+        registry=build_registry(intake, time.time),
+        settings=build_settings(),
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        standalone=True,
+    )
+    on_begun()
+    running = asyncio.create_task(kopf.run_tasks(tasks, ignored=existing), name="kopf")
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await leave(running, asyncio.all_tasks() - existing)
+        raise
+
+
+async def leave(running: asyncio.Task[None], theirs: Collection[asyncio.Task[Any]]) -> None:
+    """End kopf, and have the streams closed that it was reading, the outer ones first.
+
+    A watcher that is cancelled between two events leaves its stream open, and is kept alive by the
+    traceback of its own cancellation. At the end of the loop all that is open is closed at once:
+    nested streams fail then, with pages of traceback. Asking how a task ended drops its traceback.
+    """
+    running.cancel()
+    await asyncio.wait([running])
+    for task in theirs:
+        if task.cancelled():
+            with suppress(asyncio.CancelledError):
+                task.result()
 
 
 def build_registry(intake: Intake, clock: Any) -> kopf.OperatorRegistry:

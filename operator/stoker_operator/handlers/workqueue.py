@@ -22,6 +22,8 @@ MIN_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 30.0
 LIMIT = 16
 """Keys that are worked on at once, those in a hurry apart."""
+STOP_S = 0.5
+"""How long the looks that have begun may take to end."""
 SHORTEST_S = 0.005
 """No key comes back sooner by itself, whatever it asks for."""
 
@@ -57,12 +59,15 @@ class WorkQueue:
             self._start(key)
 
     async def stop(self) -> None:
-        """Begin nothing any more; cancel what runs."""
+        """Begin nothing any more, and let what runs come to its end: a write that is cut takes
+        effect all the same, unseen, perhaps after the next leader has acted."""
         self._stopped = True
         self._waiting.clear()
         for timer in self._timers.values():
             timer.cancel()
         tasks = list(self._tasks.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_S)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -89,7 +94,7 @@ class WorkQueue:
     async def _work(self, key: str) -> None:
         look_at: float | None = None
         try:
-            while key in self._dirty:
+            while key in self._dirty and not self._stopped:
                 self._dirty.discard(key)
                 with RECONCILE_SECONDS.time():
                     look_at = await self._reconcile(key)

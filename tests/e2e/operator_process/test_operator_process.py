@@ -270,6 +270,20 @@ async def test_sigterm_hands_the_lease_over_at_once(
     assert await ending == 0
 
 
+async def test_ends_in_the_midst_of_much_without_a_traceback(
+    plane: ControlPlane, start: Start, namespace: str
+) -> None:
+    """Watches that are being read and writes under way are ended, not cut."""
+    models = [_model(f"m{number}") for number in range(40)]
+    plane.kubectl.apply(*models, namespace=namespace)
+    for number in range(4):
+        operator = await start(f"n{number}")
+        await eventually(operator.leads)
+        await asyncio.sleep(0.1 * number)
+        assert await operator.end() == 0
+        assert "Traceback" not in operator.log.read_text()
+
+
 async def test_a_restart_takes_its_own_lease_and_keeps_running_pods(
     plane: ControlPlane, api: KubeCluster, gateway: GatewayWorker, start: Start, namespace: str
 ) -> None:

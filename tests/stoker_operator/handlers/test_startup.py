@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import kopf
@@ -9,7 +13,7 @@ import pytest
 
 from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.handlers.children import Children
-from stoker_operator.handlers.startup import Intake, build_registry, build_settings
+from stoker_operator.handlers.startup import Intake, build_registry, build_settings, leave
 from stoker_operator.handlers.workqueue import WorkQueue
 from support.fake_cluster import FakeCluster
 
@@ -162,3 +166,52 @@ def test_a_claim_concerns_the_pools_of_its_namespace(intake: Intake) -> None:
     _pools(intake)
     intake.take("PersistentVolumeClaim", "ADDED", _object("x"), 1)
     assert _pools(intake) == ["ns/shared"]
+
+
+class Streams:
+    """Two nested streams as kopf reads them, of which the outer one closes the inner one."""
+
+    def __init__(self) -> None:
+        self.closed: list[str] = []
+
+    async def watch(self) -> None:
+        """Is cancelled between two events, and refers to its own task as kopf's watchers do."""
+        task, stream = asyncio.current_task(), self._outer()
+        async for _ in stream:
+            await asyncio.Event().wait()
+        assert task is not None
+
+    async def _outer(self) -> AsyncIterator[int]:
+        async with self._inner():
+            yield 1
+        self.closed.append("never")
+
+    @asynccontextmanager
+    async def _inner(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await asyncio.sleep(0)
+            self.closed.append("inner")
+
+
+async def test_streams_that_watchers_leave_open_are_closed_when_kopf_has_ended() -> None:
+    streams, existing = Streams(), asyncio.all_tasks()
+
+    async def run() -> None:
+        watcher = asyncio.create_task(streams.watch())
+        try:
+            await asyncio.Event().wait()
+        finally:
+            watcher.cancel()
+            await asyncio.wait([watcher])
+
+    running = asyncio.create_task(run())
+    await asyncio.sleep(0.01)
+    gc.disable()  # it would close both streams at once, as the end of the loop does
+    try:
+        await leave(running, asyncio.all_tasks() - existing)
+        await asyncio.sleep(0.01)
+    finally:
+        gc.enable()
+    assert streams.closed == ["inner"]

@@ -16,6 +16,7 @@ from stoker_operator.handlers.workqueue import LIMIT, WorkQueue
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short pauses."""
     monkeypatch.setattr(workqueue, "MIN_BACKOFF_S", 0.01)
+    monkeypatch.setattr(workqueue, "STOP_S", 0.05)
 
 
 async def _until(check: Callable[[], bool]) -> None:
@@ -147,6 +148,30 @@ async def test_after_stop_nothing_begins() -> None:
     queue.add("b")
     await asyncio.sleep(0.01)
     assert work.seen == ["a", "later"]
+
+
+async def test_a_look_that_has_begun_ends_before_all_does() -> None:
+    work = Work()
+    gate = work.gates["a"] = asyncio.Event()
+    queue = WorkQueue(work)
+    queue.add("a")
+    await _until(lambda: work.running == 1)
+    queue.add("a")
+    stopping = asyncio.create_task(queue.stop())
+    await asyncio.sleep(0)
+    gate.set()
+    await stopping
+    assert (work.running, work.seen) == (0, ["a"]), "it ended by itself, and is not begun again"
+
+
+async def test_a_look_that_hangs_is_given_up_in_the_end() -> None:
+    work = Work()
+    work.gates["a"] = asyncio.Event()
+    queue = WorkQueue(work)
+    queue.add("a")
+    await _until(lambda: work.running == 1)
+    await queue.stop()
+    assert work.running == 1, "it never came to its end"
 
 
 async def test_many_keys_share_the_places_and_whoever_is_in_a_hurry_waits_for_none() -> None:
