@@ -57,6 +57,12 @@ class Sequence:
     """Of its full blocks, as far as they were needed."""
     status: Status = Status.WAITING
     finish_reason: Finish | None = None
+    stop_ids: frozenset[int] = field(init=False)
+    """Tokens that end this answer."""
+
+    def __post_init__(self) -> None:
+        own = frozenset(self.params.stop_token_ids)
+        self.stop_ids = own if self.params.ignore_eos else own | self.end_ids
 
     @property
     def num_tokens(self) -> int:
@@ -74,11 +80,6 @@ class Sequence:
         return len(self.output_ids) + self.num_awaited
 
     @property
-    def num_pending_tokens(self) -> int:
-        """Tokens not yet computed: 1 while decoding, more in a prefill."""
-        return self.num_tokens - self.num_computed_tokens
-
-    @property
     def has_ended(self) -> bool:
         """It gets no more tokens, whatever is still under way."""
         return self.status is Status.FINISHED
@@ -87,12 +88,6 @@ class Sequence:
     def is_decoding(self) -> bool:
         """Only the newest token is not computed yet."""
         return self.num_tokens - self.num_computed_tokens == 1 and self.num_made_tokens > 0
-
-    @property
-    def stop_ids(self) -> frozenset[int]:
-        """Tokens that end this answer."""
-        own = frozenset(self.params.stop_token_ids)
-        return own if self.params.ignore_eos else own | self.end_ids
 
     def slice_tokens(self, start: int, end: int) -> tuple[int, ...]:
         """Tokens `start` to `end` of prompt and answer together.

@@ -1,7 +1,7 @@
 """The API process's end of the socket to the engine: sends sequences, shares out their tokens.
 
-Knows the wire and which answer each sequence belongs to; does not know HTTP or the text. Events of
-the engine's life go to an `EngineEvents`. One per process, used from the event loop only.
+Knows the wire and which answer each sequence belongs to; does not know HTTP or the text. What the
+engine says of itself goes to `Lifecycle`. One per process, used from the event loop only.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import asyncio
 import logging
 import socket
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import cast
 
 from stoker_runtime.schedule.params import SamplingParams
 from stoker_runtime.server import refusal
 from stoker_runtime.server.generation import Choice, Generation
+from stoker_runtime.server.lifecycle import Lifecycle
 from stoker_runtime.server.metrics import Metrics
 from stoker_runtime.server.refusal import Refusal
 from stoker_runtime.wire import (
@@ -42,43 +43,12 @@ from stoker_runtime.wire import (
 log = logging.getLogger(__name__)
 
 
-class EngineEvents(Protocol):
-    """Who wants to know how the engine is."""
-
-    def on_phase(self, message: Phase) -> None:
-        """A phase of the start ended."""
-
-    def on_loaded(self, message: Loaded) -> None:
-        """The model made its first token."""
-
-    def on_failed(self, message: Failed) -> None:
-        """The model can't be served."""
-
-    def on_settled(self) -> None:
-        """A standby can take a model in."""
-
-    def on_resident(self, message: Resident) -> None:
-        """A model to preload is in memory, or can't be."""
-
-    def on_stats(self, message: Stats) -> None:
-        """What it measured so far."""
-
-    def on_heartbeat(self, message: Heartbeat) -> None:
-        """The process is alive."""
-
-    def on_lost(self) -> None:
-        """The engine process closed its end."""
-
-    def refuse_work(self) -> Refusal | None:
-        """Why nothing may be submitted now, if nothing may."""
-
-
 class EngineClient(asyncio.Protocol):
     """Sequences out, tokens in."""
 
-    def __init__(self, events: EngineEvents, metrics: Metrics) -> None:
-        """Tell `events` about the engine, count in `metrics`."""
-        self._events = events
+    def __init__(self, lifecycle: Lifecycle, metrics: Metrics) -> None:
+        """Tell `lifecycle` about the engine, count in `metrics`."""
+        self._lifecycle = lifecycle
         self._metrics = metrics
         self._inbox = ApiInbox()
         self._loop = asyncio.get_running_loop()
@@ -103,7 +73,7 @@ class EngineClient(asyncio.Protocol):
 
         The model may have gone since the request was first looked at: nothing was done for it yet.
         """
-        if why := self._events.refuse_work():
+        if why := self._lifecycle.refuse_work():
             raise why
         if self._transport is None:
             raise refusal.engine_crashed()
@@ -149,7 +119,7 @@ class EngineClient(asyncio.Protocol):
         self._transport = None
         self._fail_all(refusal.engine_crashed())
         self._answer(Failed("EngineCrashed", "the engine process ended"))
-        self._events.on_lost()
+        self._lifecycle.on_lost()
 
     def data_received(self, data: bytes) -> None:
         """Frames from the engine."""
@@ -159,15 +129,15 @@ class EngineClient(asyncio.Protocol):
                     self._share_out(message.outputs)
                 case Stats():
                     self._metrics.stats = message
-                    self._events.on_stats(message)
+                    self._lifecycle.on_stats(message)
                 case Loaded() | Settled() | Failed():
                     self._on_outcome(message)
                 case Phase():
-                    self._events.on_phase(message)
+                    self._lifecycle.on_phase(message)
                 case Resident():
-                    self._events.on_resident(message)
+                    self._lifecycle.on_resident(message)
                 case Heartbeat():
-                    self._events.on_heartbeat(message)
+                    self._lifecycle.on_heartbeat(message)
 
     # From here on: ours.
 
@@ -177,11 +147,11 @@ class EngineClient(asyncio.Protocol):
         match message:
             case Loaded():
                 self._metrics.loaded = message
-                self._events.on_loaded(message)
+                self._lifecycle.on_loaded(message)
             case Settled() if not answered:
-                self._events.on_settled()
+                self._lifecycle.on_settled()
             case Failed() if not answered:
-                self._events.on_failed(message)
+                self._lifecycle.on_failed(message)
 
     def _answer(self, message: Loaded | Settled | Failed) -> bool:
         """Tell whoever asked; false when nobody did."""
@@ -203,38 +173,34 @@ class EngineClient(asyncio.Protocol):
     def _share_out(self, outputs: list[Output]) -> None:
         """Feed each answer what the step made for it, then let each request write once."""
         now = self._loop.time()
-        dirty: list[Generation] = []
+        fed: dict[Generation, None] = {}
         for output in outputs:
             answer = self._answers.get(output.id)
-            if answer is None:  # aborted a moment ago
-                continue
-            generation, choice = answer
-            self._feed(generation, choice, output)
-            if not generation.dirty:
-                generation.dirty = True
-                dirty.append(generation)
-        for generation in dirty:
-            generation.dirty = False
+            if answer and self._feed(*answer, output):  # none: it was aborted a moment ago
+                fed[answer[0]] = None
+        for generation in fed:
             self._metrics.observe_step(generation, now)
             self._publish(generation)
 
-    def _feed(self, generation: Generation, choice: Choice, output: Output) -> None:
+    def _feed(self, generation: Generation, choice: Choice, output: Output) -> bool:
+        """Whether that brought a token; a failure is told at once."""
         if output.finish_reason in ("error", "abort"):
             log.error("sequence %s failed: %s", output.id, output.error or output.finish_reason)
             del self._answers[output.id]
             self._metrics.count_error(output.error)
             self._fail(generation, refusal.from_engine(output.error, output.error_code))
-            return
+            return False
         try:
             choice.feed(output)
         except Exception:
             log.exception("sequence %s can't be turned into text", output.id)
             self._fail(generation, refusal.internal_error())
-            return
+            return False
         if output.finish_reason is not None:
             del self._answers[output.id]
         elif choice.finish_reason is not None:  # ended by a stop string, which the engine can't see
             self._abort([output.id])
+        return True
 
     def _fail_all(self, why: Refusal) -> None:
         for generation in dict.fromkeys(owner for owner, _ in self._answers.values()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from stoker_runtime.server.refusal import OVERLOADED, Refusal
 from stoker_runtime.text.detokenize import Detokenizer, StopFinder, Vocabulary
@@ -81,7 +81,8 @@ class Choice:
         """Take what one step made."""
         if self.finish_reason is not None:
             return
-        self._note(output)
+        if not self.started:
+            self._begin(output)
         ids, reason = output.token_ids, output.finish_reason
         if self._rules.silent:
             self.finish_reason = "length"
@@ -113,13 +114,12 @@ class Choice:
         self._entries = self._entries[len(sure) :]
         return Delta(text, sure)
 
-    def _note(self, output: Output) -> None:
+    def _begin(self, output: Output) -> None:
         """What comes once, with the first token."""
         self.started = True
-        self.num_cached_tokens = max(self.num_cached_tokens, output.num_cached_tokens)
-        self.prompt_logprobs = output.prompt_logprobs or self.prompt_logprobs
-        self.queued_s = max(self.queued_s, output.queued_s)
-        self.prefill_s = max(self.prefill_s, output.prefill_s)
+        self.num_cached_tokens = output.num_cached_tokens
+        self.prompt_logprobs = output.prompt_logprobs
+        self.queued_s, self.prefill_s = output.queued_s, output.prefill_s
 
     def _step(self, output: Output, at: int) -> None:
         """One token, where its place in the text matters."""
@@ -170,8 +170,6 @@ class Generation:
     failure: Refusal | None = None
     first_token_at: float = 0.0
     last_token_at: float = 0.0
-    dirty: bool = field(default=False)
-    """Belongs to the engine client: this step brought something."""
 
     @property
     def finished(self) -> bool:

@@ -157,7 +157,7 @@ def _read_params(body: Body, defaults: SamplingDefaults, max_tokens: int | None)
         repetition_penalty=_or(body.repetition_penalty, defaults.repetition_penalty),
         seed=body.seed,
         logit_bias=_read_logit_bias(body.logit_bias or {}),
-        stop_token_ids=tuple(body.stop_token_ids or ()),
+        stop_token_ids=tuple(dict.fromkeys(body.stop_token_ids or ())),
         ignore_eos=bool(body.ignore_eos),
     )
 

@@ -23,8 +23,15 @@ def feed(seq: Sequence, *token_ids: int, max_model_len: int = 100) -> Sequence:
 
 def test_counts_prompt_and_answer() -> None:
     seq = feed(make_sequence(), 8, 9)
-    seq.num_computed_tokens = 4
-    assert (seq.num_tokens, seq.num_pending_tokens) == (5, 1)
+    seq.num_awaited = 1
+    assert (seq.num_known_tokens, seq.num_tokens, seq.num_made_tokens) == (5, 6, 3)
+
+
+def test_its_ends_are_put_together_once_however_many_they_are() -> None:
+    seq = make_sequence(stop_token_ids=(8, 9))
+    assert seq.stop_ids == {EOS, 8, 9}
+    assert seq.stop_ids is seq.stop_ids
+    assert make_sequence(stop_token_ids=(8,), ignore_eos=True).stop_ids == {8}
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,7 @@ from hypothesis import strategies as st
 
 from stoker_runtime.server.generation import Choice, Generation, TextRules
 from stoker_runtime.wire import Output, TokenLogprob
-
-END = 256
-
-
-class Letters:
-    """Token `n` is byte `n`; 256 is a control token."""
-
-    def token_bytes(self, id: int) -> bytes:
-        return b"<end>" if id == END else bytes([id])
-
-    def is_special(self, id: int) -> bool:
-        return id == END
+from support.letters import END, Letters
 
 
 def feed(choice: Choice, ids: list[int], cuts: list[int], reason: Any = "length") -> str:
@@ -110,7 +99,7 @@ def test_logprobs_wait_with_the_text_that_is_held_back() -> None:
     assert counts == [("a", 1), ("", 0), ("", 0), ("bcd", 3)]
 
 
-def test_the_most_cached_tokens_ever_said_count() -> None:
+def test_cached_tokens_come_with_the_first_token() -> None:
     choice = Choice(0, Letters(), TextRules())
     for cached in (16, 0):
         choice.feed(Output("1", [97], None, cached))

@@ -12,16 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stoker_runtime.server.generation import Choice, Generation, TextRules
 from stoker_runtime.server.metrics import Metrics, process_start
 from stoker_runtime.wire import NOT_FINITE, Loaded, Output, Stats
-
-
-class Letters:
-    """Token `n` is byte `n`."""
-
-    def token_bytes(self, id: int) -> bytes:
-        return bytes([id])
-
-    def is_special(self, id: int) -> bool:
-        return False
+from support.letters import Letters
 
 
 def samples(metrics: Metrics) -> dict[str, float]:

@@ -43,7 +43,7 @@ def test_every_sampling_field_is_taken_over() -> None:
         "repetition_penalty": 1.1,
         "seed": -5,
         "logit_bias": {"7": -100, "8": 1.5},
-        "stop_token_ids": [3],
+        "stop_token_ids": [3, 3],
         "ignore_eos": True,
         "min_tokens": 2,
         "max_tokens": 9,

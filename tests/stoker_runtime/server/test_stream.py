@@ -14,16 +14,7 @@ from stoker_runtime.server.generation import Choice, Generation, TextRules
 from stoker_runtime.server.payload import AnswerPlan
 from stoker_runtime.server.stream import EventStream
 from stoker_runtime.wire import FinishReason, Output
-
-
-class Letters:
-    """Token `n` is byte `n`."""
-
-    def token_bytes(self, id: int) -> bytes:
-        return bytes([id])
-
-    def is_special(self, id: int) -> bool:
-        return False
+from support.letters import Letters
 
 
 class Paper:
