@@ -145,23 +145,27 @@ class _Source:
 
         Rounded to 8 bits at most: 4 bits of it cost more accuracy than those of all layers.
         """
-        fused = layout.get(HEAD, layout[EMBED])
-        if self._plan.quantize_to:
-            target: Target = "fp8" if self._plan.quantize_to == "fp8" else "int8"
-            return self._pack(quantize(self.dense(fused), target))
-        return self._multiplied(fused, None)
+        target = self._plan.quantize_to
+        least: Target | None = "int8" if target == "int4" else target
+        return self._made(layout.get(HEAD, layout[EMBED]), None, least)
 
     def product(self, fused: Fused, bias: torch.Tensor | None) -> Linear:
         """One product, its parts stacked where that is possible."""
         modules = [product_name(part) for part in fused.parts]
-        quant, target = self._plan.stored_as, self._plan.quantize_to
+        quant = self._plan.stored_as
         if quant and any(is_quantized(quant, module, self._placed) for module in modules):
             return self._quantized(quant, fused, bias)
+        return self._made(fused, bias, self._plan.quantize_to)
+
+    def _made(self, fused: Fused, bias: torch.Tensor | None, target: Target | None) -> Linear:
+        """A product of numbers, maybe rounded; what was copied is given back, unless rows are
+        still to be looked up in it."""
         if target is None:
             linear = self._multiplied(fused, bias)
         else:
             linear = self._pack(join([quantize(self.dense(fused), target)], bias))
-        if target or (isinstance(linear, PackedLinear) and self._panels(fused) is None):
+        is_copied = isinstance(linear, PackedLinear) and self._panels(fused) is None
+        if (target or is_copied) and fused.name != EMBED:
             self._give_back([self._placed[part.name] for part in fused.parts])
         return linear
 
