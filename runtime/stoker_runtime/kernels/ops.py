@@ -30,12 +30,6 @@ class Ops(Protocol):
     takes_pages: bool
     """Works with plans of `engine/paged`, whose slots are int32; else with any other plan."""
 
-    def normalise(
-        self, x: torch.Tensor, norm: RmsNorm
-    ) -> torch.Tensor:  # as x: [num_tokens, hidden]
-        """x / √(mean(x²) + eps) · weight."""
-        ...
-
     def add_and_normalise(
         self, x: torch.Tensor, added: torch.Tensor, added_norm: RmsNorm | None, norm: RmsNorm
     ) -> torch.Tensor:  # as x: [num_tokens, hidden]

@@ -50,7 +50,7 @@ class Heads:
     num_heads: int
     num_kv_heads: int
     norm: RmsNorm | None = None
-    """Of each head of queries and keys: weight [num_heads + num_kv_heads, head_dim]."""
+    """Of each head of queries and keys: weight [num_heads + num_kv_heads, head_dim] float32."""
 
 
 def normalise(x: torch.Tensor, norm: RmsNorm) -> torch.Tensor:  # as x: [num_tokens, ..., hidden]

@@ -96,7 +96,7 @@ class Decoder:
         token_ids, positions: [num_tokens]; caches: of all layers.
         """
         x, angles = self.embed_tokens(token_ids), self.angles(positions)
-        normed = self.ops.normalise(x, self.first_norm)
+        normed = reference.normalise(x, self.first_norm)
         for layer, cache in zip(self.layers, caches.layers(), strict=True):
             normed = layer(x, normed, angles, cache, plan)
         return normed
@@ -178,10 +178,11 @@ class _LayerBuilder:
         return _norm(self.spec, self._tensor(name)) if self.spec.family.is_gemma else None
 
     def _head_norm(self) -> RmsNorm:
-        """One weight per head, so that queries and keys are normalised together."""
+        """One weight per head, so that queries and keys are normalised together; in float32, as
+        kernels compute."""
         q = self._tensor("q_norm").expand(self.spec.num_heads, -1)
         k = self._tensor("k_norm").expand(self.spec.num_kv_heads, -1)
-        return _norm(self.spec, torch.cat((q, k)))
+        return _norm(self.spec, torch.cat((q, k)).float())
 
     def _mlp(self, name: str) -> Mlp:
         return Mlp(self._linear(f"{name}gate_up"), self._linear(f"{name}down"), self._gate())

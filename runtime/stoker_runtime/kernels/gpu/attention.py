@@ -27,14 +27,14 @@ _ATTEND = Kernel(
     function="attend_kernel",
     signature="q_ptr *T, keys_ptr *C, values_ptr *C, key_scales_ptr *fp32, value_scales_ptr *fp32, "
     "tiles_ptr *i32:1, tables_ptr *i32, out_ptr *T, parts_ptr *fp32, sums_ptr *fp32, "
-    "num_heads i32, num_kv_heads i32, head_dim i32:16, block_shift i32, window i32, scale fp32, "
-    "softcap fp32",
+    "num_heads i32, num_kv_heads i32, head_dim i32:16, block_shift i32, window i32, "
+    "num_shares i32, scale fp32, softcap fp32",
 )
 _MERGE = Kernel(
     module="attention",
     function="merge_kernel",
     signature="parts_ptr *fp32, sums_ptr *fp32, tiles_ptr *i32:1, out_ptr *T, num_heads i32, "
-    "head_dim i32:16",
+    "head_dim i32:16, num_shares i32",
 )
 _MAX_NARROW = 16
 """Rows of a decode's product: tensor cores take no fewer."""
@@ -42,7 +42,8 @@ _ROOMS = (64, 128, 256)
 """For entries of a head."""
 _SOFTCAP_ROOMS = (128, 256)
 """Gemma 2's heads."""
-_SHARES = (16, 4, 1)
+_MOST_SHARES = 16
+_SHARES = (_MOST_SHARES, 4, 1)
 _FULL_PROGRAMS = 1056
 """Keys are shared out while that makes no more programs than this: 8 for each processor of an H200.
 With 8 key heads, up to 8 decodes have 16 shares, up to 33 have 4, more have 1."""
@@ -116,21 +117,20 @@ class _Job:
 
 
 def specialisations(arch: Arch) -> Iterator[Specialisation]:
-    """Every size of head, cache and number of shares; soft caps for heads that have them."""
+    """Every size of head and cache, keys shared out or not; soft caps for heads that have them."""
     for dtype, room in product(FLOATS, _ROOMS):
         for cache in cached_types(dtype, arch):
             yield from _specialise_cache(arch, {"T": dtype, "C": cache}, room)
-        for num_shares in _SHARES[:-1]:
-            yield _specialise_merge(dtype, num_shares, room)
+        yield _specialise_merge(dtype, room)
 
 
 def _specialise_cache(arch: Arch, types: dict[str, str], room: int) -> Iterator[Specialisation]:
     sizes = (room, 16 if types["C"] == types["T"] else 8)
-    wide, narrow = (_find_shape(arch.name, sizes, is_narrow=one) for one in (False, True))
-    cuts = ((wide, 1), *((narrow, num_shares) for num_shares in _SHARES))
     softcaps = (False, True) if room in _SOFTCAP_ROOMS else (False,)
-    for (shape, num_shares), has_softcap in product(cuts, softcaps):
-        yield specialise(types, room, shape, num_shares, has_softcap=has_softcap)
+    wide, narrow = (_find_shape(arch.name, sizes, is_narrow=one) for one in (False, True))
+    cuts = ((wide, False), (narrow, False), (narrow, True))
+    for (shape, is_shared), has_softcap in product(cuts, softcaps):
+        yield specialise(types, room, shape, has_softcap=has_softcap, is_shared=is_shared)
 
 
 def tokens_per_tile(
@@ -147,8 +147,8 @@ def _attend(job: _Job, out: torch.Tensor) -> None:
     block_size, num_kv_heads = job.cache.shape[2:4]
     types = {"T": ELEMENT_TYPES[job.q.dtype], "C": ELEMENT_TYPES[job.cache.dtype]}
     num_shares, scoring, tiles = job.num_shares, job.scoring, job.tiles.tiles
-    has_softcap = scoring.softcap is not None
-    one = specialise(types, job.room, job.shape, num_shares, has_softcap=has_softcap)
+    switches = {"has_softcap": scoring.softcap is not None, "is_shared": num_shares > 1}
+    one = specialise(types, job.room, job.shape, **switches)
     num_parts = len(tiles) * num_heads * num_shares if num_shares > 1 else 0
     parts = job.q.new_empty(num_parts, head_dim, dtype=torch.float32)
     sums = job.q.new_empty(num_parts, 2, dtype=torch.float32)
@@ -157,11 +157,11 @@ def _attend(job: _Job, out: torch.Tensor) -> None:
         (len(tiles), num_kv_heads, num_shares),
         *(job.q, *job.cache.unbind(0), *job.scales.unbind(0), tiles, job.tiles.tables),
         *(out, parts, sums, num_heads, num_kv_heads, head_dim, block_size.bit_length() - 1),
-        *(scoring.window or _NO_WINDOW, scoring.scale, scoring.softcap or 0.0),
+        *(scoring.window or _NO_WINDOW, num_shares, scoring.scale, scoring.softcap or 0.0),
     )
     if num_shares > 1:
-        merge = _specialise_merge(types["T"], num_shares, job.room)
-        launch(merge, (len(tiles), num_heads, 1), parts, sums, tiles, out, num_heads, head_dim)
+        merge, sizes = _specialise_merge(types["T"], job.room), (num_heads, head_dim, num_shares)
+        launch(merge, (len(tiles), num_heads, 1), parts, sums, tiles, out, *sizes)
 
 
 def _find_shape(arch: str, sizes: tuple[int, int], *, is_narrow: bool) -> Shape:
@@ -176,13 +176,13 @@ def _pick_room(head_dim: int, *, has_softcap: bool) -> int:
 
 
 def specialise(
-    types: dict[str, str], room: int, shape: Shape, num_shares: int, *, has_softcap: bool
+    types: dict[str, str], room: int, shape: Shape, *, has_softcap: bool, is_shared: bool
 ) -> Specialisation:
     """Attention of queries T to a cache of C with room for entries of a head."""
     constants = {
         "HAS_SCALES": find_limit(types["C"]) > 0,
         "HAS_SOFTCAP": has_softcap,
-        "NUM_SHARES": num_shares,
+        "IS_SHARED": is_shared,
         "BLOCK_M": shape.block_m,
         "BLOCK_N": shape.block_n,
         "BLOCK": room,
@@ -190,6 +190,6 @@ def specialise(
     return _ATTEND.specialise(types, constants, shape.num_warps, shape.num_stages)
 
 
-def _specialise_merge(dtype: str, num_shares: int, block: int) -> Specialisation:
-    constants = {"NUM_SHARES": num_shares, "BLOCK": block}
+def _specialise_merge(dtype: str, block: int) -> Specialisation:
+    constants = {"MOST_SHARES": _MOST_SHARES, "BLOCK": block}
     return _MERGE.specialise({"T": dtype}, constants, num_warps=4)

@@ -1,6 +1,6 @@
 """What a decoder does between its products, by kernels: `ops.Ops` for NVIDIA GPUs.
 
-Knows which kernel does what; computes nothing itself. `fits` says which models can have it; the
+Knows which kernel does what; computes nothing itself. `engine/paged` says which models it fits; the
 others stay with torch's implementation as a whole.
 """
 
@@ -10,7 +10,6 @@ from stoker_runtime.kernels.gpu.gate import gelu_and_multiply as gelu_and_multip
 from stoker_runtime.kernels.gpu.gate import silu_and_multiply as silu_and_multiply
 from stoker_runtime.kernels.gpu.moe import group_experts as group_experts
 from stoker_runtime.kernels.gpu.norm import add_and_normalise as add_and_normalise
-from stoker_runtime.kernels.gpu.norm import normalise as normalise
 from stoker_runtime.kernels.gpu.turn import turn_and_store as turn_and_store
 
 takes_pages = True

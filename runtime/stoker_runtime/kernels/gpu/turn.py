@@ -21,7 +21,7 @@ MAX_HEAD_DIM = 256
 _TURN = Kernel(
     module="turn",
     function="turn_kernel",
-    signature="qkv_ptr *T, weight_ptr *W, cos_ptr *T, sin_ptr *T, slots_ptr *i32:1, q_ptr *T, "
+    signature="qkv_ptr *T, weight_ptr *fp32, cos_ptr *T, sin_ptr *T, slots_ptr *i32:1, q_ptr *T, "
     "keys_ptr *C, values_ptr *C, key_scales_ptr *fp32, value_scales_ptr *fp32, num_tokens i32, "
     "num_heads i32, num_kv_heads i32, head_dim i32:16, half i32, eps fp32",
 )
@@ -30,14 +30,10 @@ _BLOCK_ROWS = {64: 32, 128: 16, 256: 8}
 
 
 def specialisations(arch: Arch) -> Iterator[Specialisation]:
-    """Every size of head, cache and norm; turned or not, as layers differ in that."""
-    norms = (("T", False), ("T", True), ("fp32", True))
-    for dtype, (weight, has_norm) in product(FLOATS, norms):
-        for cache, block, has_angles in product(
-            cached_types(dtype, arch), _BLOCK_ROWS, (False, True)
-        ):
-            types = {"T": dtype, "W": dtype if weight == "T" else weight, "C": cache}
-            yield _specialise(types, block, has_norm, has_angles)
+    """Every size of head and cache, with and without a norm."""
+    for dtype, block, has_norm in product(FLOATS, _BLOCK_ROWS, (False, True)):
+        for cache in cached_types(dtype, arch):
+            yield _specialise({"T": dtype, "C": cache}, block, has_norm=has_norm)
 
 
 def turn_and_store(
@@ -52,26 +48,22 @@ def turn_and_store(
     num_tokens, head_dim = len(qkv), stored.shape[-1]
     q = qkv.new_empty(num_tokens, heads.num_heads, head_dim)
     cos, sin = angles or (qkv, qkv)
-    weight = qkv if heads.norm is None else heads.norm.weight
-    eps = 0.0 if heads.norm is None else heads.norm.eps
-    dtypes = {"T": qkv, "W": weight, "C": stored}
-    types = {name: ELEMENT_TYPES[tensor.dtype] for name, tensor in dtypes.items()}
+    weight, eps = (scales, 0.0) if heads.norm is None else (heads.norm.weight, heads.norm.eps)
+    types = {"T": ELEMENT_TYPES[qkv.dtype], "C": ELEMENT_TYPES[stored.dtype]}
     block = next(block for block in _BLOCK_ROWS if block >= head_dim)
-    one = _specialise(types, block, heads.norm is not None, angles is not None)
+    one = _specialise(types, block, has_norm=heads.norm is not None)
     num_rows = num_tokens * (heads.num_heads + 2 * heads.num_kv_heads)
     grid = (-(-num_rows // _BLOCK_ROWS[block]), 1, 1)
     tensors = (qkv, weight, cos, sin, slots, q, *stored.unbind(0), *scales.unbind(0))
-    sizes = (num_tokens, heads.num_heads, heads.num_kv_heads, head_dim, cos.shape[-1])
+    half = 0 if angles is None else cos.shape[-1]
+    sizes = (num_tokens, heads.num_heads, heads.num_kv_heads, head_dim, half)
     launch(one, grid, *tensors, *sizes, eps)
     return q
 
 
-def _specialise(
-    types: dict[str, str], block: int, has_norm: bool, has_angles: bool
-) -> Specialisation:
+def _specialise(types: dict[str, str], block: int, *, has_norm: bool) -> Specialisation:
     constants = {
         "HAS_NORM": has_norm,
-        "HAS_ANGLES": has_angles,
         "LIMIT": find_limit(types["C"]),
         "BLOCK_ROWS": _BLOCK_ROWS[block],
         "BLOCK": block,

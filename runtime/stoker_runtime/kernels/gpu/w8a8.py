@@ -19,7 +19,7 @@ _EPILOGUE = Kernel(
     module="w8a8",
     function="epilogue_kernel",
     signature="sums_ptr *i32, row_scales_ptr *fp32, scales_ptr *fp32, bias_ptr *T:1, out_ptr *T, "
-    "num_rows i32, num_cols i32",
+    "num_rows i32, num_cols i32, num_biased i32",
 )
 _BLOCK_M, _BLOCK_N = 16, 128
 _MIN_ROWS = 32
@@ -37,10 +37,8 @@ class Sums:
 
 
 def specialisations(arch: Arch) -> Iterator[Specialisation]:
-    """Both dtypes, with and without bias."""
-    for dtype in FLOATS:
-        for has_bias in (False, True):
-            yield _specialise(dtype, has_bias=has_bias)
+    """Both dtypes."""
+    yield from map(_specialise, FLOATS)
 
 
 def multiply(
@@ -68,11 +66,10 @@ def finish(product: Sums, dtype: torch.dtype) -> torch.Tensor:  # [num_tokens, o
     """sums · row_scales · scales + bias."""
     num_rows, num_cols = product.sums.shape
     out = torch.empty(num_rows, num_cols, dtype=dtype, device=product.sums.device)
-    bias = out if product.bias is None else product.bias
+    bias, num_biased = (out, 0) if product.bias is None else (product.bias, num_cols)
     grid = (-(-num_rows // _BLOCK_M), -(-num_cols // _BLOCK_N), 1)
-    one = _specialise(ELEMENT_TYPES[dtype], has_bias=product.bias is not None)
     tensors = (product.sums, product.row_scales, product.scales, bias, out)
-    launch(one, grid, *tensors, num_rows, num_cols)
+    launch(_specialise(ELEMENT_TYPES[dtype]), grid, *tensors, num_rows, num_cols, num_biased)
     return out
 
 
@@ -82,6 +79,6 @@ def finish_reference(product: Sums, dtype: torch.dtype) -> torch.Tensor:  # as `
     return (out if product.bias is None else out + product.bias.float()).to(dtype)
 
 
-def _specialise(dtype: str, *, has_bias: bool) -> Specialisation:
-    constants = {"HAS_BIAS": has_bias, "BLOCK_M": _BLOCK_M, "BLOCK_N": _BLOCK_N}
+def _specialise(dtype: str) -> Specialisation:
+    constants = {"BLOCK_M": _BLOCK_M, "BLOCK_N": _BLOCK_N}
     return _EPILOGUE.specialise({"T": dtype}, constants, num_warps=4)

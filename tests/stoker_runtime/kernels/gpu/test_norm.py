@@ -1,4 +1,4 @@
-"""The norms' kernel equals its twin in torch, in every dtype and width."""
+"""The norm's kernel equals its twin in torch, in every dtype and width."""
 
 from __future__ import annotations
 
@@ -11,17 +11,12 @@ from stoker_runtime.kernels.reference import RmsNorm
 from support.gpu import DTYPES, assert_close
 
 
-@pytest.mark.parametrize("hidden", [16, 576, 1024, 1040, 5120, 16384])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_norms_equal_torchs(hidden: int, dtype: torch.dtype) -> None:
-    torch.manual_seed(hidden)
-    x = torch.randn(7, hidden, dtype=dtype) * 3
-    one = RmsNorm(torch.randn(hidden, dtype=dtype), 1e-5)
-    assert_close(norm.normalise(x, one), reference.normalise(x, one))
-
-
 @pytest.mark.parametrize("is_gemma", [False, True], ids=["llama", "gemma"])
-@pytest.mark.parametrize(("rows", "hidden"), [(1, 64), (6, 576), (2, 2064)], ids=str)
+@pytest.mark.parametrize(
+    ("rows", "hidden"),
+    [(1, 64), (6, 576), (2, 2064), (7, 16), (5, 1024), (3, 1040), (2, 5120), (3, 16384)],
+    ids=str,
+)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_sums_are_kept_and_normalised(
     rows: int, hidden: int, dtype: torch.dtype, is_gemma: bool

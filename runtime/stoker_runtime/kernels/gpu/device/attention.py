@@ -16,17 +16,17 @@ import triton.language as tl
 def attend_kernel(
     q_ptr, keys_ptr, values_ptr, key_scales_ptr, value_scales_ptr, tiles_ptr, tables_ptr,
     out_ptr, parts_ptr, sums_ptr,
-    num_heads, num_kv_heads, head_dim, block_shift, window, scale, softcap,
-    HAS_SCALES: tl.constexpr, HAS_SOFTCAP: tl.constexpr, NUM_SHARES: tl.constexpr,
+    num_heads, num_kv_heads, head_dim, block_shift, window, num_shares, scale, softcap,
+    HAS_SCALES: tl.constexpr, HAS_SOFTCAP: tl.constexpr, IS_SHARED: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """softmax(scale · q · kᵀ) · v for one tile, one key head and one share of the keys.
 
     tiles: [num_tiles, 4]: first row, number of rows, position of the first, place in tables. Row m
     of the product is token m // group and the m % group-th query head of the key head. Scores are
-    kept times log2(e), for exp2. With NUM_SHARES > 1 tiles have one row, and what they give goes
-    unfinished to parts [num_tiles, num_heads, NUM_SHARES, head_dim], its maximum and total to sums
-    [num_tiles, num_heads, NUM_SHARES, 2]; `merge_kernel` ends it.
+    kept times log2(e), for exp2. When it IS_SHARED, tiles have one row, and what they give goes
+    unfinished to parts [num_tiles, num_heads, num_shares, head_dim], its maximum and total to sums
+    [num_tiles, num_heads, num_shares, 2]; `merge_kernel` ends it.
     """
     tile = tiles_ptr + tl.program_id(0).to(tl.int64) * 4
     kv_head, share = tl.program_id(1), tl.program_id(2)
@@ -41,8 +41,8 @@ def attend_kernel(
     q = tl.load(q_ptr + row[:, None] * head_dim + d[None, :], mask=is_in, other=0.0)
     end = first_position + num_rows
     oldest = tl.maximum(first_position - window + 1, 0) // BLOCK_N * BLOCK_N
-    if NUM_SHARES > 1:  # 1000 keys in 4 shares of tiles of 64: 256, 256, 256 and 232
-        width = tl.cdiv(tl.cdiv(end - oldest, BLOCK_N), NUM_SHARES) * BLOCK_N
+    if IS_SHARED:  # 1000 keys in 4 shares of tiles of 64: 256, 256, 256 and 232
+        width = tl.cdiv(tl.cdiv(end - oldest, BLOCK_N), num_shares) * BLOCK_N
         oldest += share * width
         end = tl.minimum(end, oldest + width)
     highest = tl.full([BLOCK_M], float("-inf"), tl.float32)
@@ -80,9 +80,9 @@ def attend_kernel(
             weights *= tl.load(value_scales_ptr + slot, mask=is_n, other=0.0)[None, :]
         out = out * shrink[:, None]
         out = tl.dot(weights.to(q.dtype), v.to(q.dtype), out, input_precision="ieee")
-    if NUM_SHARES > 1:
+    if IS_SHARED:
         head = kv_head * group + m % group
-        place = (tl.program_id(0).to(tl.int64) * num_heads + head) * NUM_SHARES + share
+        place = (tl.program_id(0).to(tl.int64) * num_heads + head) * num_shares + share
         tl.store(sums_ptr + place * 2, highest, mask=is_m)
         tl.store(sums_ptr + place * 2 + 1, total, mask=is_m)
         tl.store(parts_ptr + place[:, None] * head_dim + d[None, :], out, mask=is_in)
@@ -94,8 +94,8 @@ def attend_kernel(
 
 @triton.jit
 def merge_kernel(
-    parts_ptr, sums_ptr, tiles_ptr, out_ptr, num_heads, head_dim,
-    NUM_SHARES: tl.constexpr, BLOCK: tl.constexpr,
+    parts_ptr, sums_ptr, tiles_ptr, out_ptr, num_heads, head_dim, num_shares,
+    MOST_SHARES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The attention of one row and head from what each share of the keys gave.
 
@@ -103,14 +103,15 @@ def merge_kernel(
     line, H being the highest h; one that saw no key has h = -inf and counts nothing.
     """
     tile, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    share, d = tl.arange(0, NUM_SHARES), tl.arange(0, BLOCK)
-    is_d = d < head_dim
-    places = (tile * num_heads + head) * NUM_SHARES + share
-    highest = tl.load(sums_ptr + places * 2)
-    totals = tl.load(sums_ptr + places * 2 + 1)
+    share, d = tl.arange(0, MOST_SHARES), tl.arange(0, BLOCK)
+    is_share, is_d = share < num_shares, d < head_dim
+    places = (tile * num_heads + head) * num_shares + share
+    highest = tl.load(sums_ptr + places * 2, mask=is_share, other=float("-inf"))
+    totals = tl.load(sums_ptr + places * 2 + 1, mask=is_share, other=0.0)
     shrink = tl.exp2(highest - tl.max(highest, axis=0))
     parts = parts_ptr + places[:, None] * head_dim + d[None, :]
-    out = tl.load(parts, mask=is_d[None, :], other=0.0) * shrink[:, None]
+    is_in = is_share[:, None] & is_d[None, :]
+    out = tl.load(parts, mask=is_in, other=0.0) * shrink[:, None]
     made = tl.sum(out, axis=0) / tl.sum(totals * shrink, axis=0)
     row = tl.load(tiles_ptr + tile * 4).to(tl.int64) * num_heads + head
     tl.store(out_ptr + row * head_dim + d, made.to(out_ptr.dtype.element_ty), mask=is_d)

@@ -14,16 +14,15 @@ def turn_kernel(
     qkv_ptr, weight_ptr, cos_ptr, sin_ptr, slots_ptr, q_ptr, keys_ptr, values_ptr,
     key_scales_ptr, value_scales_ptr,
     num_tokens, num_heads, num_kv_heads, head_dim, half, eps,
-    HAS_NORM: tl.constexpr, HAS_ANGLES: tl.constexpr, LIMIT: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    HAS_NORM: tl.constexpr, LIMIT: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Normalise and turn queries and keys; store queries, and keys and values in their slots.
 
     A row of qkv is a head of a token: first the queries' heads, then the keys', then the values'.
     Entry d < half is turned with entry d + half: x[d] · cos - x[d + half] · sin, and the other one
-    x[d + half] · cos + x[d] · sin; entries beyond 2 · half stay. With a LIMIT, which is the largest
-    code, what is cached is rounded to 8 bits by the largest value of its row. Tokens without a slot
-    (-1) are not stored.
+    x[d + half] · cos + x[d] · sin; entries beyond 2 · half stay, and with a half of 0 all. With a
+    LIMIT, which is the largest code, what is cached is rounded to 8 bits by the largest value of
+    its row. Tokens without a slot (-1) are not stored.
     """
     num_turned = num_heads + num_kv_heads
     num_rows_per_token = num_turned + num_kv_heads
@@ -42,18 +41,16 @@ def turn_kernel(
         inverse = tl.rsqrt(tl.sum(x * x, axis=1) / head_dim + eps)[:, None]
         weights = weight_ptr + head[:, None] * head_dim
         weight = tl.load(weights + d[None, :], mask=is_scaled & is_d[None, :], other=0.0)
-        x = tl.where(is_scaled, x * inverse * weight.to(tl.float32), x)
-    if HAS_ANGLES:
-        other = tl.where(d < half, d + half, d - half)
-        is_turned = (is_q | is_k)[:, None] & (d < 2 * half)[None, :]
-        y = tl.load(qkv_ptr + start + other[None, :], mask=is_turned, other=0.0).to(tl.float32)
-        if HAS_NORM:
-            weight = tl.load(weights + other[None, :], mask=is_turned, other=0.0)
-            y = y * inverse * weight.to(tl.float32)
-        angle = token[:, None] * half + (d % half)[None, :]
-        cos = tl.load(cos_ptr + angle, mask=is_turned, other=1.0).to(tl.float32)
-        sin = tl.load(sin_ptr + angle, mask=is_turned, other=0.0).to(tl.float32)
-        x = x * cos + tl.where(d < half, -1.0, 1.0)[None, :] * y * sin
+        x = tl.where(is_scaled, x * inverse * weight, x)
+    other = tl.where(d < half, d + half, d - half)
+    is_turned = (is_q | is_k)[:, None] & (d < 2 * half)[None, :]
+    y = tl.load(qkv_ptr + start + other[None, :], mask=is_turned, other=0.0).to(tl.float32)
+    if HAS_NORM:
+        y = y * inverse * tl.load(weights + other[None, :], mask=is_turned, other=0.0)
+    angle = token[:, None] * half + (d % tl.maximum(half, 1))[None, :]
+    cos = tl.load(cos_ptr + angle, mask=is_turned, other=1.0).to(tl.float32)
+    sin = tl.load(sin_ptr + angle, mask=is_turned, other=0.0).to(tl.float32)
+    x = x * cos + tl.where(d < half, -1.0, 1.0)[None, :] * y * sin
     q_row = (token.to(tl.int64) * num_heads + head)[:, None] * head_dim
     tl.store(
         q_ptr + q_row + d[None, :], x.to(q_ptr.dtype.element_ty), mask=is_q[:, None] & is_d[None, :]

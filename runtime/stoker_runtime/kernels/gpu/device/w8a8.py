@@ -11,8 +11,8 @@ import triton.language as tl
 
 @triton.jit
 def epilogue_kernel(
-    sums_ptr, row_scales_ptr, scales_ptr, bias_ptr, out_ptr, num_rows, num_cols,
-    HAS_BIAS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    sums_ptr, row_scales_ptr, scales_ptr, bias_ptr, out_ptr, num_rows, num_cols, num_biased,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """out[m, n] = sums[m, n] · row_scales[m] · scales[n] + bias[n], a tile a program."""
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -23,7 +23,6 @@ def epilogue_kernel(
     sums = tl.load(sums_ptr + offsets, mask=is_in, other=0).to(tl.float32)
     row_scales = tl.load(row_scales_ptr + rows, mask=is_row, other=0.0)
     scales = tl.load(scales_ptr + cols, mask=is_col, other=0.0)
-    out = sums * row_scales[:, None] * scales[None, :]
-    if HAS_BIAS:
-        out += tl.load(bias_ptr + cols, mask=is_col, other=0.0).to(tl.float32)[None, :]
+    bias = tl.load(bias_ptr + cols, mask=cols < num_biased, other=0.0).to(tl.float32)
+    out = sums * row_scales[:, None] * scales[None, :] + bias[None, :]
     tl.store(out_ptr + offsets, out.to(out_ptr.dtype.element_ty), mask=is_in)
