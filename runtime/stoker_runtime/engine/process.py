@@ -49,6 +49,8 @@ from stoker_runtime.wire import (
 log = logging.getLogger(__name__)
 
 _STATS_S = 0.25
+_REHEARSAL_S = 0.1
+"""A standby that was told nothing for so long rehearses what it holds."""
 _FOR_EVER_S = 3600.0
 
 
@@ -105,6 +107,8 @@ class Loop:
             outputs = [output for message in messages for output in self._on_message(message)]
             if any(isinstance(message, Stop) for message in messages):
                 return
+            if not messages:
+                self._tenancy.rehearse()
             if self._tenancy.engine:
                 with self._pulse.step():
                     outputs += self._tenancy.engine.step()
@@ -145,7 +149,7 @@ class Loop:
         """How long to sleep: not at all with work, until the next report is due, else for ever."""
         engine = self._tenancy.engine
         if engine is None:
-            return _FOR_EVER_S
+            return _REHEARSAL_S if self._tenancy.may_rehearse else _FOR_EVER_S
         if engine.has_work or engine.can_prepare:
             return 0.0
         if engine.stats == self._sent_stats:

@@ -23,6 +23,8 @@ from stoker_runtime.wire import Resident
 
 log = logging.getLogger(__name__)
 
+_TRIAL_TOKENS = 16
+"""Of a model that is made only to see whether it works."""
 Stamp = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of every file: whether the files are still those that were read."""
 
@@ -32,6 +34,8 @@ class _Held:
     placed: dict[str, Placed]
     stamp: Stamp
     blob: mmap.mmap
+    has_worked: bool | None = None
+    """Whether a model made of it has made a token; None: nobody has tried."""
 
 
 class Residents:
@@ -73,9 +77,35 @@ class Residents:
         if is_current and turn_to(held.blob, held.placed, recipe.placed):
             self._held[folder] = replace(held, placed=recipe.placed)
             return held.blob
-        log.warning("%s is not what was preloaded; it is read again", folder)
-        self._report(Resident(str(folder), 0, "the files changed, or are wanted in other places"))
+        self.drop(folder, "the files changed, or are wanted in other places")
         return None
+
+    @property
+    def has_untried(self) -> bool:
+        """Whether some are being read, or have not been tried yet."""
+        return self.next_untried() is not None or not all(d.is_set() for d in self._done.values())
+
+    def next_untried(self) -> Config | None:
+        """One that nobody has made a model of, as a small model to try."""
+        for folder, held in tuple(self._held.items()):
+            if held.has_worked is None:
+                return replace(self._config, model=folder, max_model_len=_TRIAL_TOKENS)
+        return None
+
+    def note_trial(self, folder: Path, has_worked: bool) -> None:
+        """A model that was made of these bytes made a token, or was not asked to."""
+        if folder in self._held:
+            self._held[folder] = replace(self._held[folder], has_worked=has_worked)
+
+    def has_worked(self, folder: Path) -> bool:
+        """Whether a token was made of them."""
+        return folder in self._held and self._held[folder].has_worked is True
+
+    def drop(self, folder: Path, why: str) -> None:
+        """Hold it no longer."""
+        self._held.pop(folder, None)
+        log.warning("%s is held no longer: %s", folder, why)
+        self._report(Resident(str(folder), 0, why))
 
     def _fill(self) -> None:
         for folder, done in self._done.items():

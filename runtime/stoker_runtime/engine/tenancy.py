@@ -98,16 +98,53 @@ class Tenancy:
         recipe = self._recipe
         assert recipe, "only a model that sleeps wakes"
         path: LoadPath = "resident" if self._model or self._parked else "warm"
+        has_worked = path == "resident"
         try:
             self._peers.tell(Wake())
             if self._model is None:
                 self._build_model(recipe, self._parked or _start_reading(recipe))
                 self._parked = None
-            return self._begin(recipe, path)
+            return self._begin(recipe, path, has_worked)
         except BaseException:
             self._peers.call_off()
             self.unload()
             raise
+
+    @property
+    def may_rehearse(self) -> bool:
+        """Whether there is, or is about to be, something to rehearse."""
+        return self._recipe is None and self._residents.has_untried
+
+    def rehearse(self) -> None:
+        """Have a model that waits in host memory make a token, while there is no other.
+
+        So a damaged one is told of before anybody asks for it, and a wake is spared that token.
+        """
+        config = self._residents.next_untried() if self._recipe is None else None
+        if config is None:
+            return
+        try:
+            self._residents.note_trial(config.model, self._rehearse(config))
+        except Exception as error:  # whatever it is, it would meet the wake as well
+            self._residents.drop(config.model, str(error))
+        finally:
+            _give_back_memory()
+
+    def _rehearse(self, config: Config) -> bool:
+        """Whether it did: devices and other ranks are not kept busy with it."""
+        from stoker_runtime.engine import assembly
+
+        machine = _count_residents(observe_machine(), self._residents.num_bytes(config.model))
+        recipe = prepare(config, machine)
+        if recipe.device != "cpu" or not self._peers.share.is_whole:
+            return False
+        blob = self._residents.claim(recipe)
+        if blob is None:
+            return False
+        model = assembly.build_model(recipe, blob, owns_blob=False)
+        engine, _ = assembly.build_engine(recipe, model, self._peers)
+        _make_token(engine, recipe)
+        return True
 
     def _load(self, config: Config) -> Loaded:
         was_warm = "torch" in sys.modules
@@ -118,10 +155,13 @@ class Tenancy:
         recipe = self._recipe = prepare(config, machine)
         source = self._residents.claim(recipe) or _start_reading(recipe)
         path: LoadPath = "resident" if isinstance(source, mmap.mmap) else "warm"
+        has_worked = self._residents.has_worked(config.model)
         ready_torch(blas_threads(recipe.num_threads, recipe.dtype))
         self._report("imports")
         self._build_model(recipe, source)
-        return self._begin(recipe, path if was_warm else "fresh")
+        loaded = self._begin(recipe, path if was_warm else "fresh", has_worked)
+        self._residents.note_trial(config.model, True)
+        return loaded
 
     def _build_model(self, recipe: Recipe, source: mmap.mmap | BlobReader) -> None:
         from stoker_runtime.engine import assembly  # not before: it imports torch
@@ -130,25 +170,31 @@ class Tenancy:
         self._model = assembly.build_model(recipe, blob, owns_blob=blob is not source)
         self._report("weights")
 
-    def _begin(self, recipe: Recipe, path: LoadPath) -> Loaded:
+    def _begin(self, recipe: Recipe, path: LoadPath, has_worked: bool) -> Loaded:
         from stoker_runtime.engine import assembly
 
         assert self._model, "the model was built"
         self.engine, loaded = assembly.build_engine(recipe, self._model, self._peers)
-        try:
-            if self._peers.share.leads:
-                self.engine.warm_up()
-        except EngineCrashed as error:
-            if NOT_FINITE not in str(error):
-                raise
-            message = f"{recipe.config.model}: {error}: its weights are damaged"
-            raise CheckpointBroken(message) from error
+        is_needed = not has_worked or recipe.device != "cpu"  # on a GPU graphs are recorded with it
+        if self._peers.share.leads and is_needed:
+            _make_token(self.engine, recipe)
         self._report("firstToken")
         return msgspec.structs.replace(loaded, path=path)
 
 
 def _start_reading(recipe: Recipe) -> BlobReader:
     return BlobReader(recipe.placed).start()
+
+
+def _make_token(engine: Engine, recipe: Recipe) -> None:
+    """See that a model works. Raises `CheckpointBroken` and `EngineCrashed`."""
+    try:
+        engine.warm_up()
+    except EngineCrashed as error:
+        if NOT_FINITE not in str(error):
+            raise
+        message = f"{recipe.config.model}: {error}: its weights are damaged"
+        raise CheckpointBroken(message) from error
 
 
 def _count_residents(machine: Machine, num_bytes: int) -> Machine:

@@ -16,7 +16,7 @@ from stoker_runtime.engine.engine import Engine
 from stoker_runtime.engine.resident import Residents
 from stoker_runtime.engine.tenancy import Tenancy
 from stoker_runtime.errors import CheckpointBroken, ConfigInvalid, OutOfMemory, StokerRuntimeError
-from stoker_runtime.wire import Generate
+from stoker_runtime.wire import Generate, Resident
 from support.checkpoints import LlamaShape, random_weights, write_checkpoint, write_safetensors
 from support.engines import GREEDY, MACHINE, make_engine, run_all, token_ids
 
@@ -30,10 +30,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [write_checkpoint(folder / f"m{seed}", LlamaShape(seed=seed)) for seed in (1, 2)]
 
 
-def make_tenancy(*preload: Path) -> tuple[Tenancy, list[str]]:
+def make_tenancy(*preload: Path, said: list[Resident] | None = None) -> tuple[Tenancy, list[str]]:
     phases: list[str] = []
+    told = [] if said is None else said
     config = replace(STANDBY, preload=",".join(map(str, preload)))
-    residents = Residents(config, MACHINE, lambda said: None)
+    residents = Residents(config, MACHINE, told.append)
     residents.start()
     tenancy = Tenancy(residents, phases.append)
     tenancy.warm_up(config, MACHINE)
@@ -129,6 +130,53 @@ def test_weights_that_are_no_numbers_are_refused_with_the_first_token(
     with pytest.raises(CheckpointBroken, match=r"not finite.*its weights are damaged"):
         tenancy.load(replace(STANDBY, model=folder))
     assert tenancy.engine is None
+
+
+def rehearse(tenancy: Tenancy) -> None:
+    """As a standby does while nothing else is asked of it."""
+    while tenancy.may_rehearse:
+        tenancy.rehearse()
+
+
+def test_a_resident_makes_its_first_token_before_it_is_asked_for(
+    models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenancy, phases = make_tenancy(models[0])
+    rehearse(tenancy)
+    assert (tenancy.engine, phases) == (None, ["imports"])
+    answer = expect(models[0])
+    made: list[Engine] = []
+    monkeypatch.setattr(Engine, "warm_up", lambda engine: made.append(engine))
+    for _ in range(2):
+        assert tenancy.load(replace(STANDBY, model=models[0])).path == "resident"
+        assert not tenancy.may_rehearse
+        assert (made, ask(tenancy.engine)) == ([], answer)
+        tenancy.sleep(1)
+        tenancy.wake()
+        assert made == []
+        tenancy.unload()
+    tenancy.load(replace(STANDBY, model=models[1]))
+    assert made == [tenancy.engine]
+
+
+def test_a_resident_that_was_not_rehearsed_is_once_it_has_worked(models: list[Path]) -> None:
+    tenancy, _ = make_tenancy(models[0])
+    tenancy.load(replace(STANDBY, model=models[0]))
+    tenancy.unload()
+    assert not tenancy.may_rehearse
+
+
+def test_a_damaged_resident_is_told_of_in_advance(models: list[Path], tmp_path: Path) -> None:
+    damaged = write_checkpoint(tmp_path)
+    spoil(damaged, np.nan)
+    said: list[Resident] = []
+    tenancy, _ = make_tenancy(damaged, models[0], said=said)
+    rehearse(tenancy)
+    assert said[-1].folder == str(damaged)
+    assert (said[-1].num_bytes, "weights are damaged" in said[-1].error) == (0, True)
+    with pytest.raises(CheckpointBroken):
+        tenancy.load(replace(STANDBY, model=damaged))
+    assert tenancy.load(replace(STANDBY, model=models[0])).path == "resident"
 
 
 def test_a_load_that_fails_leaves_room_for_the_next(models: list[Path], tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stoker_runtime.kernels.panels import Panels, find_functions
 from stoker_runtime.model.checkpoint import read_headers
-from support.checkpoints import LlamaShape, write_checkpoint
+from support.checkpoints import LlamaShape, random_weights, write_checkpoint, write_safetensors
 from support.runtime_server import RuntimeServer, run_server, wait_until
 
 COMPLETION = "/v1/completions"
@@ -210,3 +211,24 @@ def test_moving_in_and_out_leaves_memory_where_it_was(
     for _ in range(4):
         turn()
     assert anonymous_bytes() - before < 8 << 20
+
+
+def test_a_standby_tells_of_a_damaged_model_before_anybody_asks(
+    models: list[Path], tmp_path: Path
+) -> None:
+    damaged = write_checkpoint(tmp_path / "damaged", LlamaShape())
+    tensors = dict(random_weights(LlamaShape()))
+    tensors["model.norm.weight"] = np.full_like(tensors["model.norm.weight"], np.nan)
+    write_safetensors(damaged / "model.safetensors", tensors)
+    flags = ("--threads", "1", "--preload", f"{damaged},{models[0]}")
+    with run_server(None, tmp_path / "log", *flags) as server:
+        server.wait_for("/health", 200)
+
+        def told() -> str:
+            error: str = server.state()["residents"].get(str(damaged), {}).get("error", "")
+            return error
+
+        wait_until(lambda: told(), 100)
+        assert "its weights are damaged" in told()
+        wait_until(lambda: str(models[0]) in server.state()["residents"], 30)
+        assert server.state()["residents"][str(models[0])]["bytes"] > 0
