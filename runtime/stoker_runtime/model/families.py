@@ -7,7 +7,7 @@ that its `config.json` may leave out; does not read files. `spec` combines it wi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from stoker_runtime.model.experts import ExpertNames
@@ -82,38 +82,24 @@ def has_rope(fields: Fields, index: int) -> bool:
     return bool(listed[index])
 
 
-_GEMMA = Family(
+_GEMMA_DEFAULTS = {
+    "tie_word_embeddings": True,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "head_dim": 256,
+    "query_pre_attn_scalar": 256,
+    "sliding_window": 4096,
+}
+_GEMMA_2 = Family(
     biases="attention_bias",
     slides=_every_other,
     is_gemma=True,
     activation="gelu_pytorch_tanh",
     activation_field="hidden_activation",
     defaults={
-        "tie_word_embeddings": True,
-        "hidden_activation": "gelu_pytorch_tanh",
-        "head_dim": 256,
-        "query_pre_attn_scalar": 256,
-        "sliding_window": 4096,
+        **_GEMMA_DEFAULTS,
         "max_position_embeddings": 8192,
         "attn_logit_softcapping": 50.0,
         "final_logit_softcapping": 30.0,
-    },
-)
-_GEMMA_3 = Family(
-    biases="attention_bias",
-    slides=_all_but_each_sixth,
-    has_head_norms=True,
-    is_gemma=True,
-    has_local_rope=True,
-    activation="gelu_pytorch_tanh",
-    activation_field="hidden_activation",
-    defaults={
-        "tie_word_embeddings": True,
-        "hidden_activation": "gelu_pytorch_tanh",
-        "head_dim": 256,
-        "query_pre_attn_scalar": 256,
-        "sliding_window": 4096,
-        "max_position_embeddings": 131_072,
     },
 )
 _QWEN = {"max_position_embeddings": 32768, "sliding_window": 4096}
@@ -135,8 +121,14 @@ FAMILIES: Mapping[str, Family] = {
         has_head_norms=True,
         defaults=_QWEN_3,
     ),
-    "Gemma2ForCausalLM": _GEMMA,
-    "Gemma3ForCausalLM": _GEMMA_3,
+    "Gemma2ForCausalLM": _GEMMA_2,
+    "Gemma3ForCausalLM": replace(
+        _GEMMA_2,
+        slides=_all_but_each_sixth,
+        has_head_norms=True,
+        has_local_rope=True,
+        defaults={**_GEMMA_DEFAULTS, "max_position_embeddings": 131_072},
+    ),
     "Phi3ForCausalLM": Family(
         slides=_always,
         is_fused=True,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from stoker_runtime.kernels.cache import LIMITS
 from stoker_runtime.kernels.linear import Fp8Linear, GroupedLinear, Int8Linear
 from stoker_runtime.quant.spec import Target
 
@@ -87,24 +88,12 @@ def quantize(weight: torch.Tensor, target: Target) -> GroupedLinear | Int8Linear
 
 def quantize_int8(weight: torch.Tensor) -> Int8Linear:
     """One scale per row of [out, in]: the largest value becomes ±127."""
-    codes = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
-    scales = torch.empty(len(weight), device=weight.device)
-    for rows in _slices(weight):
-        values = weight[rows].float()
-        scales[rows] = _positive(values.abs().amax(-1) / 127)
-        codes[rows] = (values / scales[rows, None]).round_().to(torch.int8)
-    return Int8Linear(codes, scales)
+    return Int8Linear(*_round_rows(weight, torch.int8))
 
 
 def quantize_fp8(weight: torch.Tensor) -> Fp8Linear:
     """One scale per row of [out, in]: the largest value becomes ±448, the largest 8-bit float."""
-    codes = torch.empty(weight.shape, dtype=torch.float8_e4m3fn, device=weight.device)
-    scales = torch.empty(len(weight), device=weight.device)
-    for rows in _slices(weight):
-        values = weight[rows].float()
-        scales[rows] = _positive(values.abs().amax(-1) / 448)
-        codes[rows] = (values / scales[rows, None]).to(codes.dtype)
-    return Fp8Linear(codes, scales)
+    return Fp8Linear(*_round_rows(weight, torch.float8_e4m3fn))
 
 
 def quantize_int4(weight: torch.Tensor) -> GroupedLinear | Int8Linear:
@@ -127,6 +116,18 @@ def quantize_int4(weight: torch.Tensor) -> GroupedLinear | Int8Linear:
         codes[rows] = grid.round(values).to(torch.uint8)
         scales[rows], zeros[rows] = grid.scales, grid.zeros
     return GroupedLinear(codes.flatten(1), scales[..., 0], zeros[..., 0], size, bits=4)
+
+
+def _round_rows(weight: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes [out, in] and scales [out]."""
+    codes = torch.empty(weight.shape, dtype=dtype, device=weight.device)
+    scales = torch.empty(len(weight), device=weight.device)
+    for rows in _slices(weight):
+        values = weight[rows].float()
+        scales[rows] = _positive(values.abs().amax(-1) / LIMITS[dtype])
+        steps = values / scales[rows, None]
+        codes[rows] = (steps if dtype.is_floating_point else steps.round_()).to(dtype)
+    return codes, scales
 
 
 def _slices(weight: torch.Tensor) -> list[slice]:

@@ -17,7 +17,7 @@ from stoker_runtime.engine.engine import Engine
 from stoker_runtime.engine.loading import Recipe as Loading
 from stoker_runtime.engine.loading import prepare
 from stoker_runtime.errors import CheckpointBroken
-from stoker_runtime.kernels.gpu.linear import FloatLinear, WordsLinear
+from stoker_runtime.kernels.gpu.linear import EightBitLinear, WordsLinear
 from stoker_runtime.kernels.linear import GroupedLinear, Int8Linear, Linear, SideBySide
 from stoker_runtime.kernels.ops import pick_ops
 from stoker_runtime.model.decoder import build_decoder
@@ -168,7 +168,7 @@ def test_kernels_for_gpus_score_alike(tmp_path: Path, name: str) -> None:
     )
     packed = weights(recipe, gpu=True)
     products = [one for name, one in packed.linears.items() if name != HEAD]
-    assert all(isinstance(one, WordsLinear | FloatLinear | SideBySide) for one in products)
+    assert all(isinstance(one, WordsLinear | EightBitLinear | SideBySide) for one in products)
     model = build_decoder(recipe.spec, packed, pick_ops(torch.device("cpu"), fits_kernels=True))
     made = score(build_engine(recipe, model)[0])
     expected = logits(folder)

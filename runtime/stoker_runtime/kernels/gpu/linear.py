@@ -41,29 +41,17 @@ class WordsLinear:
 
 
 @dataclass(frozen=True, slots=True)
-class IntegerLinear:
-    """Weights and inputs of 8 bits, whole numbers."""
+class EightBitLinear:
+    """Weights and inputs of 8 bits, whole numbers or floats."""
 
-    codes: torch.Tensor  # [out, in] int8
+    codes: torch.Tensor  # [out, in] int8 or float8_e4m3fn
     scales: torch.Tensor  # [out] float32
     bias: torch.Tensor | None = None  # [out]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:  # [num_tokens, out]
         """Apply it to [num_tokens, in]."""
-        return w8a8.multiply(x, self.codes, self.scales, self.bias)
-
-
-@dataclass(frozen=True, slots=True)
-class FloatLinear:
-    """Weights and inputs of 8 bits, floats."""
-
-    codes: torch.Tensor  # [out, in] float8_e4m3fn
-    scales: torch.Tensor  # [out] float32
-    bias: torch.Tensor | None = None  # [out]
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:  # [num_tokens, out]
-        """Apply it to [num_tokens, in]."""
-        return fp8.multiply(x, self.codes, self.scales, self.bias)
+        multiply = fp8.multiply if self.codes.is_floating_point() else w8a8.multiply
+        return multiply(x, self.codes, self.scales, self.bias)
 
 
 def pack_linear(linear: Linear) -> Linear:
@@ -75,11 +63,11 @@ def pack_linear(linear: Linear) -> Linear:
             )
             return linear if weight is None else WordsLinear(weight, linear.order, linear.bias)
         case Int8Linear(codes, scales, bias, quantize_input=True) if _is_even(codes):
-            return IntegerLinear(codes, scales.float(), bias)
+            return EightBitLinear(codes, scales.float(), bias)
         case Int8Linear(quantize_input=False):
             return _pack_int8(linear)
         case Fp8Linear(codes, scales, bias) if _is_even(codes) and fp8.is_supported(codes.device):
-            return FloatLinear(codes, scales.float(), bias)
+            return EightBitLinear(codes, scales.float(), bias)
         case SideBySide(parts, bias):
             return SideBySide(tuple(pack_linear(part) for part in parts), bias)
         case _:

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from stoker_runtime.kernels.gpu.linear import (
-    FloatLinear,
-    IntegerLinear,
+    EightBitLinear,
     WordsLinear,
     pack_linear,
 )
@@ -51,8 +50,8 @@ def make_fp8() -> Fp8Linear:
         (lambda: make_grouped(8, 32), WordsLinear, 1e-5),
         (lambda: make_grouped(4, 32, ordered=True), WordsLinear, 1e-5),
         (lambda: make_int8(quantize_input=False), WordsLinear, 1e-3),
-        (lambda: make_int8(quantize_input=True), IntegerLinear, 1e-5),
-        (make_fp8, FloatLinear, 5e-2),
+        (lambda: make_int8(quantize_input=True), EightBitLinear, 1e-5),
+        (make_fp8, EightBitLinear, 5e-2),
         (lambda: SideBySide((make_grouped(4, 32), make_fp8())), SideBySide, 5e-2),
     ],
     ids=["int4", "int3", "int8 groups", "ordered", "int8", "w8a8", "fp8", "side by side"],
