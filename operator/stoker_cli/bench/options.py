@@ -6,7 +6,7 @@ Knows typer; does not know what the options do.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,7 +40,8 @@ def read_rows(path: Path | None, scale: float) -> tuple[Row, ...]:
         raise typer.BadParameter(f"--trace: {error}") from error
 
 
-def _time(text: str) -> object:
+def time_option(text: str) -> Any:
+    """An option whose value is a time, in seconds or with its unit."""
     return typer.Option(parser=read_seconds, metavar="TIME", help=text)
 
 
@@ -56,17 +57,17 @@ Concurrency = Annotated[
     typer.Option("--concurrency", "-c", help="Closed loop: so many at a time; with a rate: most."),
 ]
 Requests = Annotated[int | None, typer.Option("--requests", "-n", help="End after so many.")]
-Duration = Annotated[float | None, _time("Begin requests for so long, such as 30s or 5m.")]
+Duration = Annotated[float | None, time_option("Begin requests for so long, such as 30s or 5m.")]
 Trace = Annotated[Path | None, typer.Option(help="Replay recorded arrivals: CSV or JSON lines.")]
 Speed = Annotated[float, typer.Option(help="Replay the trace so many times faster.")]
 Scale = Annotated[float, typer.Option(help="Make all lengths so many times as long.")]
 Seed = Annotated[int, typer.Option(help="Of lengths, texts and arrivals.")]
 RunId = Annotated[str, typer.Option(help="Opens every prompt; repeat one to repeat its prompts.")]
-TtftGoal = Annotated[float, _time("Goodput: longest time to the first token.")]
-TpotGoal = Annotated[float, _time("Goodput: longest time per output token.")]
+TtftGoal = Annotated[float, time_option("Goodput: longest time to the first token.")]
+TpotGoal = Annotated[float, time_option("Goodput: longest time per output token.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Measure every URL so many times, by turns.")]
 Warmup = Annotated[int, typer.Option(min=0, help="Requests beforehand that are not counted.")]
 IgnoreEos = Annotated[bool, typer.Option(help="Ask for answers of full length.")]
-Timeout = Annotated[float, _time("Of one request.")]
+Timeout = Annotated[float, time_option("Of one request.")]
 ApiKey = Annotated[str, typer.Option(envvar="OPENAI_API_KEY", help="A key of yours.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")]

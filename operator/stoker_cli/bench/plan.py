@@ -11,12 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
+from stoker_api.duration import parse_duration
 from stoker_cli.bench.arrivals import draw_arrivals
 from stoker_cli.bench.measure import Goals
 from stoker_cli.bench.trace import Row
 from stoker_cli.bench.workload import Conversation, Prompts, Workload
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +109,8 @@ class Plan:
 
 
 def parse_seconds(text: str) -> float:
-    """`2s`, `50ms`, `5m` or a bare number of seconds. Raises `ValueError`."""
-    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|)", text.strip())
-    if not found:
-        raise ValueError(f"must be a time such as 2s, 50ms or 5m, was {text!r}")
-    return float(found[1]) * _UNITS[found[2]]
+    """`2s`, `50ms`, `1h30m` or a bare number of seconds. Raises `ValueError`."""
+    text = text.replace(" ", "")
+    if re.fullmatch(r"\d+(?:\.\d*)?|\.\d+", text):
+        return float(text)
+    return parse_duration(text)

@@ -7,11 +7,12 @@ second to import, which other commands need not wait for.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stoker_cli.option import check_positive, check_writable
+from stoker_cli.bench.options import time_option
+from stoker_cli.option import Form, Output, check_positive, check_writable
 
 if TYPE_CHECKING:
     from stoker_cli.simulate.subject import Subject
@@ -19,44 +20,49 @@ if TYPE_CHECKING:
 FILES = (".csv", ".gz", ".json", ".jsonl")
 
 
+def _count(least: int, text: str, most: int | None = None) -> Any:
+    return typer.Option(min=least, max=most, help=text)
+
+
+def _option(text: str) -> Any:
+    return typer.Option(help=text)
+
+
 def simulate(
     name: Annotated[
-        str, typer.Argument(help="A trace file, or the LLMDeployment whose last day is replayed.")
+        str, typer.Argument(help="A trace (docs/bench.md), or an LLMDeployment: its last day.")
     ],
     namespace: Annotated[str | None, typer.Option("--namespace", "-n")] = None,
-    idle_timeout: Annotated[float | None, typer.Option(help="Seconds, as `idleTimeout`.")] = None,
-    min_replicas: Annotated[int | None, typer.Option(min=0)] = None,
-    max_replicas: Annotated[int | None, typer.Option(min=1)] = None,
-    queue_depth: Annotated[int | None, typer.Option(min=1, help="As `targetQueueDepth`.")] = None,
-    slots: Annotated[int | None, typer.Option(min=1, help="As `maxNumSeqs`.")] = None,
-    cold_start: Annotated[float | None, typer.Option(help="Seconds a wake takes.")] = None,
-    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of one replica.")] = None,
-    goal: Annotated[float, typer.Option(help="Seconds to the first token.")] = 2.0,
-    prefill: Annotated[
-        float | None, typer.Option(help="Prompt tokens a second; else measured, else 16000.")
-    ] = None,
-    step: Annotated[
-        float | None, typer.Option(help="Milliseconds of a decode step; else measured, else 8.")
-    ] = None,
-    calibrated: Annotated[bool | None, typer.Option(help="If the operator knows it.")] = None,
-    compare: Annotated[bool, typer.Option(help="Also what other settings would do.")] = True,
-    html: Annotated[Path | None, typer.Option(help="Write the timeline as a page here.")] = None,
-    operator: Annotated[str, typer.Option(help="Address of the operator's metrics port.")] = "",
-    operator_namespace: Annotated[
-        str, typer.Option(help="Where the operator runs.")
-    ] = "stoker-system",
+    idle_timeout: Annotated[float | None, time_option("As `idleTimeout`: 5m.")] = None,
+    min_replicas: Annotated[int | None, _count(0, "As `minReplicas`.")] = None,
+    max_replicas: Annotated[int | None, _count(1, "As `maxReplicas`.")] = None,
+    queue_depth: Annotated[int | None, _count(1, "As `targetQueueDepth`.")] = None,
+    slots: Annotated[int | None, _count(1, "As `maxNumSeqs`.")] = None,
+    cold_start: Annotated[float | None, time_option("What a wake takes.")] = None,
+    gpus: Annotated[int | None, _count(0, "GPUs of one replica.")] = None,
+    price: Annotated[float | None, _option("Of a GPU hour; on CPUs of a replica hour.")] = None,
+    goal: Annotated[float, time_option("To the first token.")] = 2.0,
+    attain: Annotated[float, _count(0, "Percent that are to meet it.", 100)] = 99.0,
+    prefill: Annotated[float | None, _option("Prompt tokens a second; else as measured.")] = None,
+    step: Annotated[float | None, _option("Milliseconds of a step; else as measured.")] = None,
+    calibrated: Annotated[bool | None, _option("Whether the operator knows these two.")] = None,
+    compare: Annotated[bool, _option("Also what other settings would do.")] = True,
+    html: Annotated[Path | None, _option("Write table and timeline as a page here.")] = None,
+    operator: Annotated[str, _option("Address of the operator's metrics port.")] = "",
+    operator_namespace: Annotated[str, _option("Where the operator runs.")] = "stoker-system",
+    output: Output = Form.TEXT,
 ) -> None:
     """Replay a trace, or a deployment's last day, under the operator's scaling rules."""
     from stoker_cli.simulate.account import Wish, tell
+    from stoker_cli.simulate.advice import Goal
     from stoker_cli.simulate.subject import state_replica as state
 
     check_positive(idle_timeout=idle_timeout, cold_start=cold_start)
-    check_positive(goal=goal, prefill=prefill, step=step)
+    check_positive(goal=goal, prefill=prefill, step=step, price=price)
     check_writable("--html", html)
-    if Path(name).exists() or name.endswith(FILES):
-        subject = _from_file(Path(name))
-    else:
-        subject = _from_cluster(name, namespace, operator, operator_namespace)
+    is_file = Path(name).exists() or name.endswith(FILES)
+    place = (namespace, operator, operator_namespace)
+    subject = _from_file(Path(name)) if is_file else _from_cluster(name, *place)
     given = {
         "idle_timeout_s": idle_timeout,
         "min_replicas": min_replicas,
@@ -68,7 +74,8 @@ def simulate(
     subject = subject.changed({key: value for key, value in given.items() if value is not None})
     knows = subject.calibrated if calibrated is None else calibrated
     model = state(subject.policy.model, prefill, step, goal)
-    tell(Wish(model, knows, compare, html), subject, subject.gpus if gpus is None else gpus)
+    wish = Wish(model, knows, compare, Goal(goal, attain / 100), price, html, output)
+    tell(wish, subject, subject.gpus if gpus is None else gpus)
 
 
 def _from_file(path: Path) -> Subject:

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 from stoker_operator.decide.replica import ReplicaModel
 
+PARKED_SHARE = 0.1
+"""Of a replica's cost, what a model takes that is parked in a standby which ten models share."""
+
 
 @dataclass(slots=True)
 class Replica:
@@ -52,6 +55,8 @@ class Fleet:
     model: ReplicaModel
     slots: int
     cold_start_s: float
+    first_wake_s: float | None = None
+    """Of the first replica where one is parked, which then costs its share while none runs."""
     replicas: list[Replica] = field(default_factory=list)
     spent: Spent = field(default_factory=Spent)
     starts: int = 0
@@ -59,6 +64,8 @@ class Fleet:
 
     def advance(self, now: float) -> None:
         """Pay for the time since the last event, in which nothing changed but readiness."""
+        if not self.replicas and self.first_wake_s is not None:
+            self.spent.idle += PARKED_SHARE * (now - self.at)
         for replica in self.replicas:
             starting = min(now, max(self.at, replica.ready_at)) - self.at
             self.spent.starting += starting
@@ -72,8 +79,9 @@ class Fleet:
     def resize(self, wanted: int, now: float) -> None:
         """Start or take away: those still starting first, then the emptiest, which drain."""
         staying = [replica for replica in self.replicas if not replica.draining]
-        for _ in range(wanted - len(staying)):
-            self.replicas.append(Replica(now, now + self.cold_start_s))
+        for index in range(len(staying), wanted):
+            first_s = self.cold_start_s if self.first_wake_s is None else self.first_wake_s
+            self.replicas.append(Replica(now, now + (self.cold_start_s if index else first_s)))
             self.starts += 1
         staying.sort(key=lambda one: (one.ready_at <= now, one.running, -one.started_at))
         for replica in staying[: max(0, len(staying) - wanted)]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from stoker_api.quantile import pick_quantile
 from stoker_cli.bench.trace import Row
-from stoker_cli.simulate.fleet import Fleet, Spent
+from stoker_cli.simulate.fleet import Fleet, Replica, Spent
 from stoker_operator.decide.autoscaler import ScaleState, decide_scale
 from stoker_operator.decide.observed import ObservedDemand, Policy
 from stoker_operator.decide.replica import ReplicaModel
@@ -63,16 +63,27 @@ class Simulation:
 
     def __init__(self, policy: Policy, model: ReplicaModel, trace: list[Row]) -> None:
         self._policy = policy
-        self._fleet = Fleet(model, policy.slots, policy.cold_start_s)
+        self._fleet = Fleet(model, policy.slots, policy.cold_start_s, policy.first_wake_s)
         self._arriving = deque(trace)
         self._queue: deque[Row] = deque()
         self._ends: list[tuple[float, int, int, object]] = []
         self._serial = itertools.count()
-        self._state, self._wanted = ScaleState(), 0
+        self._state = ScaleState()
+        self._wanted = policy.min_replicas if policy.fixed is None else policy.fixed
+        self._fleet.replicas = [Replica(0.0, 0.0) for _ in range(self._wanted)]
         self._arrivals = self._tokens = self._made = self._since = 0
         self._running = 0
         self._active_at, self._look_at = 0.0, 0.0
         self._outcome = Outcome()
+
+    @property
+    def ended_at(self) -> float:
+        """Up to when replicas were paid for."""
+        return self._fleet.at
+
+    def pay_until(self, at: float) -> None:
+        """Go on paying for what still runs, so that runs that ended earlier compare."""
+        self._fleet.advance(max(at, self._fleet.at))
 
     def run(self) -> Outcome:
         """Until every request has ended and the fleet has come to rest, or a day after."""

@@ -35,6 +35,8 @@ class Subject:
     gpus: int = 1
     calibrated: bool = True
     """Whether the operator of this subject would know how fast a replica is."""
+    parked_wake_s: float | None = None
+    """What a wake takes from a standby that holds the weights, where one was seen or guessed."""
 
     def changed(self, settings: Mapping[str, Any]) -> Subject:
         """With other settings; bounds are kept in order."""
@@ -60,7 +62,14 @@ def read_subject(manifest: Mapping[str, Any], told: Mapping[str, Any]) -> Subjec
     model = derive_model(recall_speed(status.speed))
     policy = replace(derive_policy(deployment.spec), cold_start_s=wake_s, model=model)
     gpus = deployment.spec.resources.gpus
-    return Subject(deployment.key, requests, policy, gpus, calibrated=model is not None)
+    return Subject(
+        deployment.key,
+        requests,
+        policy,
+        gpus,
+        calibrated=model is not None,
+        parked_wake_s=estimate_cold_start_s(history, deployment.spec.model.source, "resident"),
+    )
 
 
 def state_replica(

@@ -116,7 +116,7 @@ def test_an_unknown_model_is_said_with_the_servers_words(server: RuntimeServer) 
     ("args", "words"),
     [
         (("--workload", "tiny"), "--workload must be one of short"),
-        (("--ttft-goal", "soon"), "must be a time such as"),
+        (("--ttft-goal", "soon"), "must be a duration such as"),
         (("--scale", "0"), "--scale must be above 0"),
         (("--rate", "0"), "--rate must be above 0"),
         (("-c", "0"), "--concurrency must be above 0"),

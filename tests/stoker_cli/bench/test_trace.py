@@ -1,4 +1,4 @@
-"""Traces in the three published forms, and files that are none of them."""
+"""Traces in the forms in which they are published, and files that are none of them."""
 
 import gzip
 from pathlib import Path
@@ -34,6 +34,37 @@ def test_reads_the_mooncake_form_with_its_blocks() -> None:
     assert parse_trace(MOONCAKE) == [Row(0.0, 6955, 52, (46, 47)), Row(3.5, 6472, 1, (46,))]
 
 
+SERVEGEN = "request_id,timestamp,input_tokens,output_tokens\n0,10.5,40,1\n1,12.75,12,7\n"
+BURSTGPT = """Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type
+5,ChatGPT,472,18,490,Conversation log
+45.5,GPT-4,0,0,0,API log
+"""
+QWEN = """{"chat_id": 9, "timestamp": 61.5, "input_length": 30, "output_length": 9, "hash_ids": []}
+{"chat_id": 160, "timestamp": 63, "input_length": 30, "output_length": 9, "hash_ids": [1, 2]}
+"""
+
+
+def test_reads_tables_of_other_names() -> None:
+    assert parse_trace(SERVEGEN) == [Row(0.0, 40, 1), Row(2.25, 12, 7)]
+    assert parse_trace(BURSTGPT) == [Row(0.0, 472, 18), Row(40.5, 1, 1)]
+
+
+def test_seconds_are_told_from_milliseconds() -> None:
+    assert parse_trace(QWEN) == [Row(0.0, 30, 9, (), 16), Row(1.5, 30, 9, (1, 2), 16)]
+
+
+def test_a_table_of_a_spreadsheet_begins_with_a_mark(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(AZURE, encoding="utf-8-sig")
+    assert read_trace(path) == parse_trace(AZURE)
+
+
+@pytest.mark.parametrize("ending", ["Z", "+00:00", ""])
+def test_instants_end_in_many_ways(ending: str) -> None:
+    rows = f"2024-05-10 00:00:00.009930{ending},1,2\n2024-05-10 00:00:01{ending},1,2\n"
+    assert parse_trace(AZURE.splitlines()[0] + "\n" + rows)[1].at_s == pytest.approx(0.99007)
+
+
 def test_reads_files_compressed_or_not(tmp_path: Path) -> None:
     plain, packed = tmp_path / "t.csv", tmp_path / "t.csv.gz"
     plain.write_text(PLAIN)
@@ -46,13 +77,24 @@ def test_reads_files_compressed_or_not(tmp_path: Path) -> None:
     [
         ("", "empty"),
         (PLAIN.splitlines()[0], "no requests"),
-        ("a,b\n1,2\n", "unknown columns a, b"),
-        ("arrival_s,input_tokens,output_tokens\n1,2\n", "request 1 of the trace"),
+        ("a,b\n1,2\n", "unknown columns a,b; a table has one of: arrival_s,input_tokens"),
+        (
+            "arrival_s,input_tokens,output_tokens\n1,2\n",
+            "request 1 of the trace: `output_tokens` .* None",
+        ),
         ("arrival_s,input_tokens,output_tokens\n1,2,3\nx,2,3\n", "request 2 of the trace"),
-        ("arrival_s,input_tokens,output_tokens\nnan,2,3\n", "impossible numbers"),
-        ("arrival_s,input_tokens,output_tokens\n1,0,3\n", "impossible numbers"),
+        (
+            "arrival_s,input_tokens,output_tokens\nnan,2,3\n",
+            "`arrival_s` must be a number of seconds .* 'nan'",
+        ),
+        (
+            "arrival_s,input_tokens,output_tokens\n1,-2,3\n",
+            "`input_tokens` must not be below 0, was -2",
+        ),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,2\n", "request 1 of the trace"),
-        ('{"timestamp": 1}\n', "request 1 of the trace"),
+        ('{"timestamp": 1}\n', "request 1 of the trace: `input_length` must be a number, was None"),
+        ('{"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": 7}\n', "`hash_ids`"),
+        ('{"a": 1}\n[2]\n', "`input_length`"),
         ('{"timestamp": 1, \n', "request 1 of the trace"),
     ],
 )
@@ -72,7 +114,7 @@ def test_no_text_breaks_the_reader(text: str) -> None:
 
 @pytest.mark.parametrize("at", ["nan", "inf", "-inf", "1e999"])
 def test_an_arrival_that_never_comes_is_refused(at: str) -> None:
-    with pytest.raises(TraceInvalid, match="request 3 of the trace has impossible numbers"):
+    with pytest.raises(TraceInvalid, match="request 3 of the trace: `arrival_s` must be a number"):
         parse_trace(f"{PLAIN}{at},1,1\n")
 
 

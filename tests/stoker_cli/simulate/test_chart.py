@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from stoker_cli.simulate.chart import bin_peaks, build_page, draw_blocks, spread
+import pytest
+
+from stoker_cli.simulate.chart import TITLES, build_page, describe_span, draw_blocks, spread
 from stoker_cli.simulate.run import Sample
 
 SAMPLES = [
@@ -13,10 +15,10 @@ SAMPLES = [
 ]
 
 
-def test_blocks_show_the_peak_of_each_stretch() -> None:
-    assert draw_blocks([0, 1, 0, 8], 2) == "▁█"
-    assert draw_blocks([0, 0], 3) == "   "
-    assert bin_peaks([1, 5, 2], 6) == [1, 1, 5, 5, 2, 2]
+def test_blocks_show_shares_of_the_highest_and_hide_nothing() -> None:
+    assert draw_blocks([0, 1, 4, 8]) == " ▁▄█"
+    assert draw_blocks([0.001, 8]) == "▁█"
+    assert draw_blocks([0, 0, 0]) == "   "
 
 
 def test_replicas_stay_between_looks_and_arrivals_are_rates() -> None:
@@ -27,9 +29,36 @@ def test_replicas_stay_between_looks_and_arrivals_are_rates() -> None:
     assert spread([], 4)["ready"] == [0, 0, 0, 0]
 
 
-def test_the_page_stands_alone_and_escapes_its_title() -> None:
-    page = build_page("a <b>", SAMPLES)
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(45, "45 s"), (1800, "30 min"), (160_920, "44.7 h"), (604_800, "7 d"), (0, "0 s")],
+)
+def test_a_span_is_told_in_its_own_unit(seconds: float, words: str) -> None:
+    assert describe_span(seconds) == words
+
+
+def test_the_page_stands_alone_and_escapes_what_it_is_given() -> None:
+    page = build_page("a <b>", SAMPLES, ["1 < 2"], [["setting", "idle"], ["x & y", "7"]])
     assert "a &lt;b&gt;" in page
-    assert page.count("<polyline") == 4
+    assert "<p>1 &lt; 2</p>" in page
+    assert "<td>x &amp; y</td><td>7</td>" in page
     assert "http" not in page
-    assert "<svg" in build_page("empty", [])
+    assert "prefers-color-scheme:dark" in page
+    assert "<svg" in build_page("empty", [], [], [])
+
+
+def test_every_picture_has_both_axes_and_says_in_words_what_it_shows() -> None:
+    page = build_page("a", SAMPLES, [], [])
+    pictures = page.split("<svg")[1:]
+    for title, top in zip(TITLES, ("20", "4", "2", "2"), strict=True):
+        [picture] = [one for one in pictures if f'aria-label="{title}, at most' in one]
+        assert f">{top}</text>" in picture
+        assert ">90 s</text>" in picture
+        assert picture.count("<path") == 1
+
+
+def test_an_area_is_as_high_as_its_share_and_ends_where_the_time_does() -> None:
+    [_, waiting, *_] = build_page("a", SAMPLES, [], []).split("<path")[1:]
+    assert waiting.startswith(' class="a" d="M56.0 120.0V120.0H58.0')
+    assert "V0.0H" in waiting, "four of at most four wait"
+    assert "H1056.0V120.0Z" in waiting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,8 +27,10 @@ def test_the_table_compares_settings_and_the_page_is_written(trace: Path) -> Non
     command = ["simulate", str(trace), "--html", str(page)]
     result = CliRunner().invoke(app, command, env={"COLUMNS": "160"})
     assert result.exit_code == 0, result.output
-    for name in ("as given", "idleTimeout 75s", "minReplicas 1", "targetQueueDepth 1", "± %"):
+    for name in ("as given", "idleTimeout 75s", "minReplicas 1", "warmPool, wake 1.6s", "± %"):
         assert name in result.output
+    assert "Change minReplicas 1" in result.output
+    assert " min" in result.output, "the end of the timeline"
     assert "<svg" in page.read_text()
 
 
@@ -36,6 +39,23 @@ def test_one_run_alone_without_a_calibrated_speed(trace: Path) -> None:
     result = CliRunner().invoke(app, command, env={"COLUMNS": "160"})
     assert result.exit_code == 0, result.output
     assert "minReplicas 1" not in result.output
+
+
+def test_times_are_read_as_the_spec_writes_them(trace: Path) -> None:
+    options = ["--idle-timeout", "1h30m", "--cold-start", "500ms", "--no-compare"]
+    result = CliRunner().invoke(app, ["simulate", str(trace), *options])
+    assert "idleTimeout 5400s" in result.output
+    assert "cold start 0.5s" in result.output
+
+
+def test_programs_get_one_document(trace: Path) -> None:
+    command = ["simulate", str(trace), "-o", "json", "--price", "2", "--html", "/dev/null"]
+    result = CliRunner().invoke(app, command)
+    told = json.loads(result.output)
+    assert result.exit_code == 0
+    assert (told["requests"], told["given"]["idle_timeout_s"]) == (6, 300)
+    assert told["advice"].startswith("Change")
+    assert {row["setting"] for row in told["settings"]} > {"as given", "minReplicas 1"}
 
 
 @pytest.fixture
@@ -81,10 +101,11 @@ def test_a_deployment_that_nobody_asked_is_refused_in_words(cluster: SmallCluste
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("--cold-start", "-1"),
+        ("--cold-start", "0"),
         ("--idle-timeout", "0"),
         ("--prefill", "0"),
         ("--step", "nan"),
+        ("--price", "-1"),
         ("--html", "/nowhere/out.html"),
     ],
 )
@@ -94,6 +115,14 @@ def test_options_that_make_no_sense_are_refused_by_name(
     result = CliRunner().invoke(app, ["simulate", str(trace), option, value])
     assert result.exit_code == 2
     assert f"{option} must be" in " ".join(result.output.split())
+
+
+def test_a_time_that_is_none_is_refused_with_its_option(trace: Path) -> None:
+    result = CliRunner().invoke(app, ["simulate", str(trace), "--idle-timeout", "soon"])
+    words = " ".join(result.output.split())
+    assert result.exit_code == 2
+    assert "'--idle-timeout'" in words
+    assert "was 'soon'" in words
 
 
 def test_a_missing_trace_is_refused_in_words(tmp_path: Path) -> None:

@@ -30,10 +30,19 @@ def test_one_request_wakes_one_replica_which_sleeps_again() -> None:
     assert outcome.samples[-1].ready == 0
 
 
-def test_a_minimum_instance_leaves_only_the_first_start_to_wait_for() -> None:
+def test_minimum_instances_run_before_the_first_request_comes() -> None:
     outcome = _run([5.0, 500.0, 5000.0], Policy(min_replicas=1, cold_start_s=20, model=MODEL))
-    assert [wait < 1 for wait in outcome.waits_s] == [False, True, True]
-    assert outcome.starts == 1
+    assert max(outcome.waits_s) < 1
+    assert outcome.starts == 0
+    assert outcome.spent.total > 5000
+    assert max(_run([5.0], Policy(fixed=2, cold_start_s=20)).waits_s) < 1
+
+
+def test_a_parked_model_wakes_quickly_and_costs_its_share_while_it_sleeps() -> None:
+    arrivals = [5.0, 100_000.0]
+    parked, deleted = _run(arrivals, replace(POLICY, first_wake_s=1)), _run(arrivals)
+    assert max(parked.waits_s) < 2 < 20 < min(deleted.waits_s)
+    assert 9_000 < parked.spent.total - deleted.spent.total < 10_100
 
 
 def test_a_burst_out_of_silence_is_served_without_a_second_burst_of_replicas() -> None:
