@@ -18,9 +18,11 @@ from __future__ import annotations
 class ClusterError(Exception):
     """The API server did not do what was asked."""
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    def __init__(self, message: str, status: int = 0, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
+        self.retry_after_s = retry_after_s
+        """How long the server wants to be left alone; 0: it did not say."""
 
 
 class NotFound(ClusterError):

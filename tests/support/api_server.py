@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -34,6 +34,8 @@ class ApiServer:
         self.requests: list[tuple[str, str, dict[str, str], Any]] = []
         self.answers: list[tuple[int, str]] = []
         """Status and body to give to the next requests instead of the right answer."""
+        self.pause = ""
+        """`Retry-After` of those answers."""
         self.hang = False
         self.url = ""
         self._versions = itertools.count(1)
@@ -65,9 +67,9 @@ class ApiServer:
             await runner.cleanup()
 
     @asynccontextmanager
-    async def client(self, leads: bool = True) -> AsyncIterator[KubeCluster]:
+    async def client(self, leads: Callable[[], bool] = lambda: True) -> AsyncIterator[KubeCluster]:
         """Our client, talking to this server."""
-        cluster = KubeCluster(ApiClient(Configuration(host=self.url)), lambda: leads)
+        cluster = KubeCluster(ApiClient(Configuration(host=self.url)), leads)
         try:
             yield cluster
         finally:
@@ -81,7 +83,9 @@ class ApiServer:
             await asyncio.sleep(0.01)
         if self.answers:
             status, reply = self.answers.pop(0)
-            return web.Response(status=status, text=reply, content_type="application/json")
+            headers = {"Retry-After": self.pause} if self.pause else {}
+            kind = "application/json"
+            return web.Response(status=status, text=reply, content_type=kind, headers=headers)
         if request.query.get("watch"):
             return await self._watch(request)
         return getattr(self, f"_{request.method.lower()}")(request.path, body)

@@ -2,14 +2,16 @@
 
 Knows paths, verbs, patch types and how refusals are told apart; does not know what is written or
 why. Everything is a plain manifest: generated models would cost memory and time on the wake path.
-Writes of a process that does not lead are refused here, so no caller can forget to ask.
+Writes of a process that does not lead are refused here, so no caller can forget to ask. Where the
+server asks for patience (`Retry-After`, priority and fairness), every verb waits and asks again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import aiohttp
@@ -32,6 +34,9 @@ MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 JSON = "application/json"
 
+BUSY = (429, 503)
+"""What is answered to a request that nothing was done about: with `Retry-After` it is repeated."""
+
 Query = tuple[tuple[str, str], ...]
 
 
@@ -45,6 +50,9 @@ class Request:
     body: Any = None
     content_type: str = JSON
     timeout_s: float = TIMEOUT_S
+    """Of one answer, and of all that the server has us wait for it."""
+    needs_lease: bool = False
+    """It is a write of the leader's, however long it had to wait."""
 
 
 class Cluster(Protocol):
@@ -91,11 +99,11 @@ class KubeCluster:
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """See `Cluster`."""
-        return await self._write(manifest, APPLY)
+        return await self._patch(manifest, APPLY)
 
     async def apply_status(self, manifest: Manifest) -> Manifest:
         """See `Cluster`."""
-        return await self._write(manifest, APPLY, "/status")
+        return await self._patch(manifest, APPLY, "/status")
 
     async def annotate(
         self, kind: str, metadata: Manifest, annotations: dict[str, str | None]
@@ -103,15 +111,15 @@ class KubeCluster:
         """See `Cluster`. A merge patch: applying would take back what is not in it."""
         meta = {key: metadata[key] for key in ("name", "namespace", "uid")}
         manifest = {"kind": kind, "metadata": meta | {"annotations": annotations}}
-        return await self._write(manifest, MERGE)
+        return await self._patch(manifest, MERGE)
 
     async def change(self, manifest: Manifest) -> Manifest:
         """See `Cluster`."""
-        return await self._write(manifest, MERGE)
+        return await self._patch(manifest, MERGE)
 
     async def share(self, manifest: Manifest) -> None:
         """See `Cluster`. A strategic merge: owners are told apart by their uid."""
-        await self._write(manifest, STRATEGIC)
+        await self._patch(manifest, STRATEGIC)
 
     async def delete(self, kind: str, metadata: Manifest, grace_s: int | None = None) -> Manifest:
         """See `Cluster`."""
@@ -120,18 +128,14 @@ class KubeCluster:
         options: Manifest = {"preconditions": known}
         if grace_s is not None:
             options["gracePeriodSeconds"] = grace_s
-        self._check_lease()
         path = path_of(kind, metadata["namespace"], metadata["name"])
-        WRITES.labels(kind, "delete").inc()
-        return await self.call(Request("DELETE", path, body=options))
+        return await self._write(kind, "delete", Request("DELETE", path, body=options))
 
     async def create(self, manifest: Manifest) -> Manifest:
         """See `Cluster`."""
-        self._check_lease()
         kind = manifest["kind"]
-        WRITES.labels(kind, "create").inc()
         path = path_of(kind, manifest["metadata"]["namespace"])
-        return await self.call(Request("POST", path, body=manifest))
+        return await self._write(kind, "create", Request("POST", path, body=manifest))
 
     async def list(self, kind: str, namespace: str = "", query: Query = ()) -> Manifest:
         """A whole list, no older than the call."""
@@ -166,17 +170,23 @@ class KubeCluster:
         finally:
             response.close()
 
-    async def _write(
+    async def _patch(
         self, manifest: Manifest, content_type: str, subresource: str = ""
     ) -> Manifest:
-        self._check_lease()
         metadata = manifest["metadata"]
         path = path_of(manifest["kind"], metadata["namespace"], metadata["name"]) + subresource
         query: Query = (("fieldManager", names.FIELD_MANAGER),)
         if content_type == APPLY:
             query += (("force", "true"),)
-        WRITES.labels(manifest["kind"], "apply" if content_type == APPLY else "patch").inc()
-        return await self.call(Request("PATCH", path, query, manifest, content_type))
+        request = Request("PATCH", path, query, manifest, content_type)
+        return await self._write(
+            manifest["kind"], "apply" if content_type == APPLY else "patch", request
+        )
+
+    async def _write(self, kind: str, verb: str, request: Request) -> Manifest:
+        self._check_lease()
+        WRITES.labels(kind, verb).inc()
+        return await self.call(replace(request, needs_lease=True))
 
     def _check_lease(self) -> None:
         if not self._may_write():
@@ -194,6 +204,20 @@ class KubeCluster:
             response.release()
 
     async def _open(self, request: Request) -> aiohttp.ClientResponse:
+        waited_s = 0.0
+        while True:
+            try:
+                return await self._ask(request)
+            except ClusterError as error:
+                pause_s = error.retry_after_s
+                waited_s += pause_s
+                if not pause_s or waited_s > request.timeout_s:
+                    raise
+            await asyncio.sleep(pause_s)
+            if request.needs_lease:
+                self._check_lease()
+
+    async def _ask(self, request: Request) -> aiohttp.ClientResponse:
         verb, url, headers, payload, _ = await self._api.param_serialize(
             request.method,
             request.path,
@@ -207,7 +231,7 @@ class KubeCluster:
             answer = await self._api.call_api(verb, url, headers, payload, _request_timeout=timeout)
             response: aiohttp.ClientResponse = answer.response
             if response.status >= 300:
-                raise _refusal(request, response.status, await response.text())
+                raise _refusal(request, response, await response.text())
             return response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ClusterError(f"{request.method} {request.path}: {error!r}") from error
@@ -241,11 +265,15 @@ async def _load_kubeconfig(configuration: Configuration, path: str | None) -> No
         raise ClusterError(message) from error
 
 
-def _refusal(request: Request, status: int, text: str) -> ClusterError:
+def _refusal(request: Request, response: aiohttp.ClientResponse, text: str) -> ClusterError:
+    status = response.status
     try:
         message = json.loads(text).get("message", text)
     except ValueError:
         message = text[:500]
     kinds = {404: NotFound, 409: Conflict, 410: Conflict, 400: Rejected, 403: Rejected}
     kind = kinds.get(status, Rejected if status == 422 else ClusterError)
-    return kind(f"{request.method} {request.path}: {status} {message}", status)
+    pause = response.headers.get("Retry-After", "") if status in BUSY else ""
+    pause_s = float(pause) if pause.isdecimal() else 0.0  # the other form, a date, is not used
+    words = f"{request.method} {request.path}: {status} {message}"
+    return kind(words, status, pause_s)

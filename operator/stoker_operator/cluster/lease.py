@@ -68,7 +68,7 @@ class Lease:
                 if str(error) != complaint:  # tried again five times a second, said once
                     complaint = str(error)
                     logger.warning("lease: %s", complaint)
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(max(RETRY_S, error.retry_after_s))
             LEADER.set(0)
 
     async def release(self, cluster: KubeCluster) -> None:

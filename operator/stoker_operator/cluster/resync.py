@@ -30,6 +30,8 @@ SELECTORS = {
 }
 """Kinds that are followed, and the labels that concern us."""
 RETRY_S = 0.5
+ANY_VERSION = "0"
+"""As `resourceVersion` of a list: from memory, without a question to etcd."""
 
 
 @dataclass(slots=True)
@@ -54,27 +56,35 @@ class Resync:
                 await asyncio.sleep(RETRY_S)
             except ClusterError as error:
                 logger.warning("cannot list: %s", error)
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(max(RETRY_S, error.retry_after_s))
 
     async def forever(self, period_s: float) -> None:
-        """List now and then."""
+        """List now and then, what the API server has in memory: any version will do.
+
+        It may be behind what watches have told. Nothing follows from that: an older version never
+        replaces a newer one, what the list does not have goes only if it is older than the list,
+        and what the list is too old to know is for the next one. The first list of a process is
+        the truth of its moment, for there is nothing yet that it could be measured against.
+        """
         while True:
             await asyncio.sleep(period_s)
             try:
-                await self.once()
+                await self.once(ANY_VERSION)
             except ClusterError as error:
                 logger.warning("cannot list: %s", error)
 
-    async def once(self) -> None:
-        """List every kind and tell what was not known."""
-        lists = await asyncio.gather(*(self._list(kind, SELECTORS[kind]) for kind in SELECTORS))
+    async def once(self, not_older: str = "") -> None:
+        """List every kind and tell what was not known; `not_older`: the version that suffices, by
+        default what there is at the moment of asking."""
+        lists = await asyncio.gather(*(self._list(kind, not_older) for kind in SELECTORS))
         for kind, listed in zip(SELECTORS, lists, strict=True):
             for key in self.snapshot.replace(kind, listed, time.time()):
                 self.on_change(kind, key)
 
-    async def _list(self, kind: str, selector: str) -> Manifest:
+    async def _list(self, kind: str, not_older: str) -> Manifest:
         """One kind; items of core lists do not say what they are, the list does."""
-        query: Query = (("labelSelector", selector),) if selector else ()
+        wanted = (("labelSelector", SELECTORS[kind]), ("resourceVersion", not_older))
+        query: Query = tuple((name, value) for name, value in wanted if value)
         lists = [await self.cluster.list(kind, place, query) for place in self.namespaces]
         oldest = min(lists, key=lambda each: int(each["metadata"]["resourceVersion"]))
         version = lists[0].get("apiVersion", "")

@@ -1,8 +1,9 @@
 """What this process knows of the cluster: an in-memory copy, fed by watches and by own writes.
 
 Knows objects, versions and announcements; does not know what they mean. An answer to a write enters
-at once, so that the next decision does not repeat it; older news never replaces newer. What watches
-may miss (an object that vanished while a watch was down) is repaired by `replace`.
+at once, so that the next decision does not repeat it; older news never replaces newer, nor brings
+back what is gone. What watches may miss (an object that vanished while a watch was down) is
+repaired by `replace`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ class Snapshot:
         self._objects: dict[str, dict[str, Manifest]] = defaultdict(dict)
         self._pods: dict[str, set[str]] = defaultdict(set)
         self._pool_pods: dict[str, set[str]] = defaultdict(set)
+        self._gone: dict[str, dict[str, int]] = defaultdict(dict)
+        """Versions by which objects of a kind had gone, by uid, for two lists at least."""
+        self._listed: dict[str, int] = {}
+        """The version of the latest list of a kind."""
         self._announced: dict[str, Announcement] = {}
         self._scheduled_at: dict[str, float] = {}
 
@@ -35,8 +40,10 @@ class Snapshot:
         """Take in an object; whether it was news."""
         manifest = _slim(kind, manifest)
         key, objects = key_of(manifest), self._objects[kind]
-        known = objects.get(key)
-        if known is not None and version_of(manifest) <= version_of(known):
+        known, version = objects.get(key), version_of(manifest)
+        if known is not None and version <= version_of(known):
+            return False
+        if version <= self._gone[kind].get(manifest["metadata"]["uid"], -1):
             return False
         if known is not None:
             self._unlist(kind, known, manifest)
@@ -48,8 +55,10 @@ class Snapshot:
     def remove(self, manifest: Manifest, kind: str) -> bool:
         """Drop an object, unless another one bears its name by now."""
         known = self._objects[kind].get(key_of(manifest))
+        self._bury(kind, manifest, version_of(manifest))
         if known is None or known["metadata"]["uid"] != manifest["metadata"]["uid"]:
             return False
+        self._bury(kind, known, version_of(known))
         del self._objects[kind][key_of(manifest)]
         self._forget(kind, known)
         return True
@@ -62,7 +71,11 @@ class Snapshot:
         for key, manifest in list(self._objects[kind].items()):
             if key not in present and version_of(manifest) <= horizon:
                 self.remove(manifest, kind)
+                self._bury(kind, manifest, horizon)
                 changed.add(key)
+        gone, before = self._gone[kind], self._listed.get(kind, 0)
+        self._gone[kind] = {uid: at for uid, at in gone.items() if at > before}
+        self._listed[kind] = horizon
         return changed
 
     def get(self, kind: str, key: str) -> Manifest | None:
@@ -114,6 +127,11 @@ class Snapshot:
     def scheduled_at(self, uid: str) -> float | None:
         """When this process saw a pod get its node, finer than the API's whole seconds."""
         return self._scheduled_at.get(uid)
+
+    def _bury(self, kind: str, manifest: Manifest, version: int) -> None:
+        """Remember that an object had gone by this version."""
+        gone, uid = self._gone[kind], manifest["metadata"]["uid"]
+        gone[uid] = max(version, gone.get(uid, 0))
 
     def _index_pod(self, pod: Manifest, now: float) -> None:
         uid = pod["metadata"]["uid"]

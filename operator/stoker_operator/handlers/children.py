@@ -6,6 +6,7 @@ somebody else made under the same name.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -61,10 +62,12 @@ class Children:
         uid = owner.metadata.uid
         if self._guarded.get(key) == uid:
             return
+        guards = []
         if self._key is not None:
-            await self._cluster.apply(build_token_secret(owner, derive_token(self._key, purpose)))
+            guards.append(build_token_secret(owner, derive_token(self._key, purpose)))
         if self._closed_to is not None:
-            await self._cluster.apply(build_network_policy(owner, self._closed_to))
+            guards.append(build_network_policy(owner, self._closed_to))
+        await asyncio.gather(*map(self._cluster.apply, guards))
         self._guarded[key] = uid
 
     async def apply_pool_guards(self, pool: WarmPool) -> None:

@@ -106,7 +106,7 @@ class WorkQueue:
         except Exception as error:
             RECONCILES.labels("failed").inc()
             _log_failure(key, error)
-            look_at = self._clock() + self._next_backoff_s(key)
+            look_at = self._clock() + max(self._next_backoff_s(key), _asked_pause_s(error))
         finally:
             del self._tasks[key]
             self._fill()
@@ -130,6 +130,11 @@ class WorkQueue:
         if key not in self._tasks:
             self._waiting.setdefault(key)
             self._fill()
+
+
+def _asked_pause_s(error: Exception) -> float:
+    """How long the API server wants to be left alone, within what a key can wait."""
+    return min(MAX_BACKOFF_S, error.retry_after_s) if isinstance(error, ClusterError) else 0.0
 
 
 def _log_failure(key: str, error: Exception) -> None:

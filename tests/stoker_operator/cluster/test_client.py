@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
 
 import pytest
 from prometheus_client import REGISTRY
 
-from stoker_operator.cluster.client import KubeCluster, Request
+from stoker_operator.cluster import client
+from stoker_operator.cluster.client import BUSY, KubeCluster, Request
 from stoker_operator.errors import ClusterError, Conflict, LeaseLost, NotFound, Rejected
 from support.api_server import ApiServer
 
@@ -115,6 +116,82 @@ async def test_refusals_are_told_apart(
     assert refusal.value.status == status
 
 
+def _each_verb(cluster: KubeCluster) -> dict[str, Callable[[], Awaitable[Any]]]:
+    meta: Any = POD["metadata"]
+    return {
+        "list": lambda: cluster.list("Pod", "ns"),
+        "read": lambda: cluster.read("Pod", "ns", "a"),
+        "watch": lambda: anext(cluster.watch("Pod", "ns")),
+        "apply": lambda: cluster.apply(POD),
+        "status": lambda: cluster.apply_status(POD),
+        "annotate": lambda: cluster.annotate("Pod", meta, {"x": "1"}),
+        "change": lambda: cluster.change(POD),
+        "share": lambda: cluster.share(POD),
+        "create": lambda: cluster.create(POD | {"metadata": meta | {"name": "b"}}),
+        "delete": lambda: cluster.delete("Pod", meta),
+    }
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What is slept, in seconds, in place of sleeping."""
+    slept: list[float] = []
+
+    async def note(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(client.asyncio, "sleep", note)
+    return slept
+
+
+@pytest.mark.parametrize("verb", sorted(_each_verb(cast(KubeCluster, None))))
+@pytest.mark.parametrize("status", BUSY)
+async def test_every_verb_waits_for_as_long_as_the_server_asks(
+    server: ApiServer, cluster: KubeCluster, pauses: list[float], verb: str, status: int
+) -> None:
+    server.put(PATH, POD)
+    server.answers, server.pause = [(status, '{"message": "too many"}')] * 2, "3"
+    await _each_verb(cluster)[verb]()
+    assert pauses == [3.0, 3.0]
+    asked = [request[:2] for request in server.requests[:3]]
+    assert asked == [asked[0]] * 3, "the same thing, three times"
+
+
+async def test_a_server_that_is_busy_for_too_long_is_given_up_and_says_when_to_come_back(
+    server: ApiServer, cluster: KubeCluster, pauses: list[float]
+) -> None:
+    server.answers, server.pause = [(429, "{}")] * 20, "4"
+    with pytest.raises(ClusterError, match="429") as refusal:
+        await cluster.apply(POD)
+    assert pauses == [4.0, 4.0], "no longer than an answer may take"
+    assert refusal.value.retry_after_s == 4.0
+
+
+@pytest.mark.parametrize(
+    ("status", "pause"),
+    [(429, ""), (429, "0"), (429, "Sun, 22 Nov 2026 00:00:00 GMT"), (500, "1"), (409, "1")],
+)
+async def test_only_what_was_not_done_is_repeated_and_only_if_the_server_says_when(
+    server: ApiServer, cluster: KubeCluster, pauses: list[float], status: int, pause: str
+) -> None:
+    server.answers, server.pause = [(status, "{}")], pause
+    with pytest.raises(ClusterError):
+        await cluster.create(POD)
+    assert pauses == []
+    assert len(server.requests) == 1
+
+
+async def test_a_write_that_waited_is_not_sent_once_another_process_leads(
+    server: ApiServer, pauses: list[float]
+) -> None:
+    server.answers, server.pause = [(429, "{}")], "1"
+    async with server.client(leads=lambda: not pauses) as cluster:
+        with pytest.raises(LeaseLost):
+            await cluster.apply(POD)
+        await cluster.list("Pod")
+    assert [request[0] for request in server.requests] == ["PATCH", "GET"]
+
+
 async def test_an_answer_that_is_not_json_is_an_error_of_the_cluster(
     server: ApiServer, cluster: KubeCluster
 ) -> None:
@@ -140,7 +217,7 @@ async def test_a_server_that_hangs_or_is_gone_is_an_error_of_the_cluster(
 
 
 async def test_writes_nothing_without_the_lease(server: ApiServer) -> None:
-    async with server.client(leads=False) as standby:
+    async with server.client(leads=lambda: False) as standby:
         writes: list[Any] = [
             standby.apply(POD),
             standby.apply_status(POD),

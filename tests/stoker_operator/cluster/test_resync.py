@@ -65,6 +65,24 @@ async def test_what_vanished_unseen_is_noticed_later(server: ApiServer) -> None:
         task.cancel()
         await asyncio.wait([task])
     assert snapshot.pods("ns/chat") == []
+    versions = [query.get("resourceVersion") for _, _, query, _ in server.requests]
+    assert versions[:6] == [None] * 6, "the first list is of its moment"
+    assert set(versions[6:]) == {"0"}, "the others are whatever the server has in memory"
+
+
+async def test_a_list_that_is_behind_takes_nothing_back(server: ApiServer) -> None:
+    """The one that serves it may be behind the one whose watch we follow."""
+    behind, snapshot = server.put(PATH, POD), Snapshot()
+    known = {"kind": "Pod"} | behind | {"spec": {"nodeName": "n"}}
+    newer = {"kind": "Pod"} | POD | {"metadata": POD["metadata"] | {"name": "chat-1", "uid": "v"}}
+    for manifest in (known, newer):
+        metadata = manifest["metadata"] | {"resourceVersion": "1000"}
+        snapshot.upsert(manifest | {"metadata": metadata}, "Pod", 0.0)
+    changed: list[tuple[str, str]] = []
+    async with server.client() as cluster:
+        await Resync(cluster, snapshot, ("",), lambda *what: changed.append(what)).once("0")
+    assert changed == []
+    assert [pod["spec"] for pod in snapshot.pods("ns/chat")] == [{"nodeName": "n"}, {}]
 
 
 async def test_only_the_watched_namespaces_are_listed(server: ApiServer) -> None:
@@ -78,6 +96,7 @@ async def test_what_is_listed_looks_as_what_was_written(server: ApiServer) -> No
     """Items of a list lack kind and version: without them a restart would mend what is whole."""
     wanted = build_headless_service(make_llm())
     listed = {key: value for key, value in wanted.items() if key not in ("kind", "apiVersion")}
+    listed["metadata"] |= {"uid": "u"}
     server.put("/api/v1/services/chat-pods", listed)
     snapshot = Snapshot()
     async with server.client() as cluster:

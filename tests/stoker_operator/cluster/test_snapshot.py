@@ -72,6 +72,42 @@ def test_a_list_drops_what_watches_missed_but_nothing_newer_than_itself() -> Non
     assert snapshot.replace("Pod", _listed(13, _pod(11, uid="u2")), AT) == set()
 
 
+def test_what_is_gone_is_not_brought_back_by_what_was_known_before() -> None:
+    """By the answer to a write, or by a list from a server that is behind."""
+    snapshot = Snapshot()
+    snapshot.upsert(_pod(5), "Pod", AT)
+    assert snapshot.remove(_pod(8), "Pod"), "as the watch says it"
+    assert not snapshot.upsert(_pod(7), "Pod", AT)
+    assert snapshot.replace("Pod", _listed(7, _pod(7)), AT) == set()
+    assert snapshot.replace("Pod", _listed(6, _pod(5)), AT) == set()
+    assert snapshot.pods("ns/chat") == []
+
+
+def test_what_one_list_lacked_is_not_brought_back_by_an_older_one() -> None:
+    snapshot = Snapshot()
+    snapshot.replace("Pod", _listed(6, _pod(5)), AT)
+    assert snapshot.replace("Pod", _listed(9), AT) == {"ns/chat-0"}
+    assert snapshot.replace("Pod", _listed(7, _pod(5)), AT) == set()
+
+
+def test_what_left_our_sight_comes_back_when_it_changes() -> None:
+    """An object that loses the label we look for, and is given it again."""
+    snapshot = Snapshot()
+    snapshot.upsert(_pod(5), "Pod", AT)
+    snapshot.remove(_pod(6), "Pod")
+    assert snapshot.upsert(_pod(7), "Pod", AT)
+    assert len(snapshot.pods("ns/chat")) == 1
+
+
+def test_what_is_gone_is_forgotten_when_no_list_can_know_it_any_more() -> None:
+    snapshot = Snapshot()
+    for version in range(10, 1000, 10):
+        snapshot.upsert(_pod(version, uid=f"u{version}"), "Pod", AT)
+        snapshot.remove(_pod(version + 1, uid=f"u{version}"), "Pod")
+        snapshot.replace("Pod", _listed(version + 2), AT)
+    assert sum(map(len, snapshot._gone.values())) == 1
+
+
 def test_claims_keep_nothing_but_their_names() -> None:
     snapshot = Snapshot()
     claim = {"metadata": {"namespace": "ns", "name": "models", "uid": "c"}, "spec": {"big": 1}}

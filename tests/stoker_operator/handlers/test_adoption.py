@@ -173,8 +173,10 @@ async def test_a_new_operator_hears_its_standbys_before_it_starts_a_fresh_pod(
     world.restart()
     world.demand(queued=1)
     world.cluster.show(world.snapshot, world.now)
+    world.ports.hearing.clear()
     assert await world.reconciler.reconcile(KEY) == world.now + 0.03
     assert world.of_deployment() == []
+    world.ports.hearing.set()
     await world.settle()
     [pod] = world.of_deployment()
     assert names.LABEL_POOL in pod["metadata"]["labels"]

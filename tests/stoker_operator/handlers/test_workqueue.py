@@ -110,6 +110,26 @@ async def test_a_failure_is_tried_again_and_events_do_not_hurry_it(error: Except
     await queue.stop()
 
 
+async def test_a_server_that_asks_for_patience_is_left_alone_for_so_long() -> None:
+    work, loop = Work(), asyncio.get_running_loop()
+    work.answers = [ClusterError("429", 429, retry_after_s=0.15), None]
+    queue, began = WorkQueue(work), loop.time()
+    queue.add("a")
+    await _until(lambda: len(work.seen) == 2)
+    assert loop.time() - began >= 0.15
+    await queue.stop()
+
+
+async def test_no_server_keeps_a_key_waiting_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workqueue, "MAX_BACKOFF_S", 0.02)
+    work = Work()
+    work.answers = [ClusterError("429", 429, retry_after_s=3600), None]
+    queue = WorkQueue(work)
+    queue.add("a")
+    await _until(lambda: len(work.seen) == 2)
+    await queue.stop()
+
+
 async def test_after_a_success_a_key_is_taken_at_once_again() -> None:
     work = Work()
     work.answers = [ClusterError("500"), None]
