@@ -166,6 +166,8 @@ class BlockPool:
 
     def let_pass(self, seq_id: str, num_tokens: int) -> None:
         """Take back what no token after the first `num_tokens` of the sequence sees."""
+        if not self.window:
+            return
         before, now = self._num_passed.get(seq_id, 0), self._count_passed(num_tokens)
         if now > before:
             self._let_go(self._tables[seq_id][before:now])

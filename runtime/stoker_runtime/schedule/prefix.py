@@ -22,10 +22,14 @@ def name_blocks(seq: Sequence, block_size: int) -> list[bytes]:
     because a collision would show somebody an answer to another one's prompt.
     """
     names = seq.block_names
-    for start in range(len(names) * block_size, seq.num_known_tokens - block_size + 1, block_size):
-        parent = names[-1] if names else _digest(seq.salt.encode("utf-8", "surrogatepass"))
-        tokens = array("q", seq.slice_tokens(start, start + block_size))
-        names.append(_digest(parent + tokens.tobytes()))
+    start, end = len(names) * block_size, seq.num_known_tokens // block_size * block_size
+    if start < end:
+        name = names[-1] if names else _digest(seq.salt.encode("utf-8", "surrogatepass"))
+        tokens = array("q", seq.slice_tokens(start, end)).tobytes()
+        size = len(tokens) // (end - start) * block_size
+        for at in range(0, len(tokens), size):
+            name = _digest(name + tokens[at : at + size])
+            names.append(name)
     return names
 
 

@@ -161,9 +161,9 @@ class Scheduler:
         for chunk, seq in zip(step.chunks, step.seqs, strict=True):
             if seq.has_ended:  # meanwhile
                 continue
-            seq.num_settled_tokens = chunk.end
-            seq.num_computed_tokens = max(seq.num_computed_tokens, chunk.end)
-            self._remember(seq, chunk)
+            end = seq.num_settled_tokens = chunk.end
+            seq.num_computed_tokens = max(seq.num_computed_tokens, end)
+            self._remember(seq, chunk.start, end)
             if chunk.samples:
                 seq.num_awaited = max(0, seq.num_awaited - 1)
                 seq.append(token_ids[seq.id], self.limits.max_model_len)
@@ -171,7 +171,7 @@ class Scheduler:
                 if seq.has_ended:
                     self._leave(seq)
                     continue
-            self.pool.let_pass(seq.id, chunk.end)
+            self.pool.let_pass(seq.id, end)
         return advanced
 
     def check_integrity(self) -> None:
@@ -285,15 +285,15 @@ class Scheduler:
             self.counts.hit_tokens += seq.num_cached_tokens
 
     def _cut_chunk(self, seq: Sequence, budget: int) -> Chunk:
-        start = seq.num_computed_tokens
-        end = min(seq.num_tokens, start + budget)
+        start, newest = seq.num_computed_tokens, seq.num_tokens
+        end = min(newest, start + budget)
         tokens = seq.slice_tokens(start, end)
-        return Chunk(seq.id, start, tokens, self.pool.table(seq.id), samples=end == seq.num_tokens)
+        return Chunk(seq.id, start, tokens, self.pool.table(seq.id), samples=end == newest)
 
-    def _remember(self, seq: Sequence, chunk: Chunk) -> None:
-        """Name the blocks that this chunk filled."""
+    def _remember(self, seq: Sequence, start: int, end: int) -> None:
+        """Name the blocks that tokens `start` to `end` filled."""
         size = self.pool.block_size
-        first, last = chunk.start // size, chunk.end // size
+        first, last = start // size, end // size
         if self.pool.prefix_caching and last > first:
             self.pool.name(seq.id, first, name_blocks(seq, size)[first:last])
 

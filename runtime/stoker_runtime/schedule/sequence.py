@@ -87,7 +87,8 @@ class Sequence:
     @property
     def is_decoding(self) -> bool:
         """Only the newest token is not computed yet."""
-        return self.num_tokens - self.num_computed_tokens == 1 and self.num_made_tokens > 0
+        num_made = len(self.output_ids) + self.num_awaited
+        return num_made > 0 and len(self.prompt_ids) + num_made - self.num_computed_tokens == 1
 
     def slice_tokens(self, start: int, end: int) -> tuple[int, ...]:
         """Tokens `start` to `end` of prompt and answer together.
@@ -102,7 +103,10 @@ class Sequence:
 
     def is_full(self, max_model_len: int) -> bool:
         """Nothing may follow the tokens that are here or being drawn."""
-        return self.num_made_tokens >= self.params.max_tokens or self.num_tokens >= max_model_len
+        num_made = len(self.output_ids) + self.num_awaited
+        return (
+            num_made >= self.params.max_tokens or len(self.prompt_ids) + num_made >= max_model_len
+        )
 
     def append(self, token_id: int, max_model_len: int) -> None:
         """Add a made token and finish if it was the last one."""
