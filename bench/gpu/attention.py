@@ -145,6 +145,6 @@ def _measure_rest(stand: Stand, layer: Layer) -> Iterator[Figure]:
     numbers = torch.arange(rows, device=device)
     ones = torch.ones(rows, device=device)
     for what, top_p in (("drawing", 1.0), ("drawing with top-p", 0.9)):
-        asked = Asked(numbers, numbers, ones, numbers.int() * 0, ones * top_p, ones * 0)
-        taken_s = measure_replayed_s(lambda asked=asked: draw(logits, asked))
+        asked = Asked(numbers, ones, numbers.int() * 0, ones * top_p, ones * 0)
+        taken_s = measure_replayed_s(lambda asked=asked: draw(logits, numbers, asked))
         yield Figure(f"{what} {rows} tokens of {layer.vocab}", 1e6 * taken_s, "µs")

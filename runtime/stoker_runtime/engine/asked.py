@@ -17,12 +17,11 @@ from stoker_runtime.schedule.sequence import Sequence
 
 
 def build_asked(seqs: Rows[Sequence], device: torch.device) -> Asked:
-    """All but the lengths, which differ from step to step."""
+    """A row each; what differs from step to step is not in it."""
     params = [seq.params for seq in seqs]
     warm = [p.temperature if p.temperature > GREEDY_BELOW else 0.0 for p in params]
     return Asked(
         seeds=send([signed(seq.seed) for seq in seqs], torch.int64, device),
-        lengths=torch.empty(0, dtype=torch.int64),
         temperatures=send(warm, torch.float32, device),
         top_ks=send([p.top_k for p in params], torch.int32, device),
         top_ps=send([p.top_p for p in params], torch.float32, device),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence as Rows
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -83,10 +83,10 @@ class Draw:
         if self.asked is not None:
             from stoker_runtime.kernels.gpu.sampling import draw  # not before: see `Sampler`
 
-            asked = replace(self.asked, lengths=self.lengths)
             if self.adjustment is None:
-                return draw(logits, asked)
-            tokens = draw(self.adjustment.adjust(logits, self.lengths), asked)
+                return draw(logits, self.lengths, self.asked)
+            adjusted = self.adjustment.adjust(logits, self.lengths)
+            tokens = draw(adjusted, self.lengths, self.asked)
             self.adjustment.count(tokens)
             return tokens
         finite = logits.amax(dim=-1).isfinite()

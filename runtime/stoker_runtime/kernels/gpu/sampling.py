@@ -31,7 +31,6 @@ class Asked:
     """What each row asks; a row with temperature 0 gets its likeliest token."""
 
     seeds: torch.Tensor  # [num_rows] int64
-    lengths: torch.Tensor  # [num_rows] int64, of the answer so far: the number of the draw
     temperatures: torch.Tensor  # [num_rows] float32
     top_ks: torch.Tensor  # [num_rows] int32, 0: all
     top_ps: torch.Tensor  # [num_rows] float32, 1: all
@@ -43,15 +42,19 @@ def specialisations(arch: Arch) -> Iterator[Specialisation]:
     yield _specialise()
 
 
-def draw(logits: torch.Tensor, asked: Asked) -> torch.Tensor:  # [num_rows] int64
+def draw(
+    logits: torch.Tensor, lengths: torch.Tensor, asked: Asked
+) -> torch.Tensor:  # [num_rows] int64
     """A token for each row of [num_rows, vocab] float32, or `LOST`.
+
+    lengths: [num_rows] int64, of the answers so far: the number of the draw.
 
     Of the tokens that top-k keeps, top-p keeps the likeliest that have its share of their
     probability, and min-p those that are likely enough beside the likeliest; one of them is drawn.
     """
     num_rows, vocab = logits.shape
     out = torch.empty(num_rows, dtype=torch.int64, device=logits.device)
-    tensors = (asked.seeds, asked.lengths, asked.temperatures, asked.top_ks, asked.top_ps)
+    tensors = (asked.seeds, lengths, asked.temperatures, asked.top_ks, asked.top_ps)
     grid = (num_rows, 1, 1)
     launch(_specialise(), grid, logits.contiguous(), *tensors, asked.min_ps, out, vocab)
     return out

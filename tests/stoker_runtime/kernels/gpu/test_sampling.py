@@ -19,12 +19,16 @@ def make_asked(num_rows: int, **fields: float) -> Asked:
 
     return Asked(
         seeds=torch.arange(num_rows) * 7919 - 3,
-        lengths=torch.arange(num_rows) % 5,
         temperatures=column("temperature", 1.0, torch.float32),
         top_ks=column("top_k", 0, torch.int32),
         top_ps=column("top_p", 1.0, torch.float32),
         min_ps=column("min_p", 0.0, torch.float32),
     )
+
+
+def draw_all(logits: torch.Tensor, **fields: float) -> torch.Tensor:
+    """Of answers of 0, 1, 2, 3, 4, 0, … tokens."""
+    return draw(logits, torch.arange(len(logits)) % 5, make_asked(len(logits), **fields))
 
 
 def mix(value: int) -> int:
@@ -59,21 +63,20 @@ def keep(scores: torch.Tensor, top_k: int = 0, top_p: float = 1.0, min_p: float 
 def test_without_temperature_the_likeliest_is_taken(vocab: int) -> None:
     torch.manual_seed(vocab)
     logits = torch.randn(5, vocab).round(decimals=1)
-    tokens = draw(logits, make_asked(5, temperature=0.0))
+    tokens = draw_all(logits, temperature=0.0)
     assert tokens.tolist() == [row.index(max(row)) for row in logits.tolist()]
 
 
 def test_draws_are_those_of_the_twin() -> None:
     torch.manual_seed(1)
     logits = torch.randn(6, 1100) * 3
-    asked = make_asked(6, temperature=0.7)
     expected = [
-        draw_plainly([(score - max(row)) / 0.7 for score in row], seed, length)
-        for row, seed, length in zip(
-            logits.tolist(), asked.seeds.tolist(), asked.lengths.tolist(), strict=True
+        draw_plainly([(score - max(row)) / 0.7 for score in row], seed, number % 5)
+        for number, (row, seed) in enumerate(
+            zip(logits.tolist(), make_asked(6).seeds.tolist(), strict=True)
         )
     ]
-    assert draw(logits, asked).tolist() == expected
+    assert draw_all(logits, temperature=0.7).tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -87,8 +90,7 @@ def test_only_kept_tokens_are_drawn_and_all_of_them(wish: dict[str, float]) -> N
     scores = torch.randn(500) * 2
     scores[::7] += 3
     allowed = keep(scores.cpu(), **wish)  # type: ignore[arg-type]
-    rows = 6
-    drawn = set(draw(scores.expand(rows, -1), make_asked(rows, **wish)).tolist())
+    drawn = set(draw_all(scores.expand(6, -1), **wish).tolist())
     assert drawn <= allowed
     assert len(drawn) >= min(len(allowed), 3) - 1
 
@@ -96,7 +98,7 @@ def test_only_kept_tokens_are_drawn_and_all_of_them(wish: dict[str, float]) -> N
 def test_probabilities_are_those_of_the_softmax() -> None:
     rows, probs = 120, [0.5, 0.3, 0.15, 0.05]
     logits = torch.tensor(probs).log().expand(rows, -1)
-    counts = torch.bincount(draw(logits, make_asked(rows)), minlength=4).tolist()
+    counts = torch.bincount(draw_all(logits), minlength=4).tolist()
     for count, prob in zip(counts, probs, strict=True):
         spread = math.sqrt(rows * prob * (1 - prob))
         assert abs(count - rows * prob) < 4 * spread
@@ -106,6 +108,6 @@ def test_scores_that_are_no_numbers_lose_the_row_alone() -> None:
     logits = torch.zeros(4, 1030)
     logits[0, 1029], logits[1], logits[2, 3] = math.nan, -math.inf, math.inf
     logits[3, 5:] = -math.inf
-    tokens = draw(logits, make_asked(4)).tolist()
+    tokens = draw_all(logits).tolist()
     assert tokens[:3] == [LOST] * 3
     assert 0 <= tokens[3] < 5
