@@ -72,38 +72,9 @@ def adjust(
     return out
 
 
-def adjust_reference(
-    logits: torch.Tensor, marks: Marks, terms: Terms, lengths: torch.Tensor
-) -> torch.Tensor:  # as `adjust`
-    """The twin of `adjust` in plain torch."""
-    out = logits.clone()
-    rows = (terms.slots >= 0).nonzero()[:, 0]
-    slots = terms.slots[rows].long()
-    known, scores = marks.tokens[slots], out[rows]
-    if marks.bias is not None:
-        scores = scores + marks.bias[slots]
-    factors, frequencies, presences, leasts = (
-        one[rows, None]
-        for one in (terms.repetitions, terms.frequencies, terms.presences, terms.leasts)
-    )
-    said = known // SAID
-    repeated = torch.where(scores > 0, scores / factors, scores * factors)
-    scores = torch.where((said > 0) | (known & IN_PROMPT > 0), repeated, scores)
-    scores = scores - frequencies * said - presences * (said > 0)
-    is_early = (known & IS_END > 0) & (lengths[rows, None] + 1 < leasts)
-    out[rows] = scores.masked_fill(is_early, -torch.inf)
-    return out
-
-
 def count(marks: Marks, slots: torch.Tensor, tokens: torch.Tensor) -> None:
     """Add one token of each row, [num_rows] int64 and not negative, to the marks of its slot."""
     launch(_specialise_count(), (len(slots), 1, 1), marks.tokens, slots, tokens, _vocab(marks))
-
-
-def count_reference(marks: Marks, slots: torch.Tensor, tokens: torch.Tensor) -> None:
-    """The twin of `count` in plain torch."""
-    has_both = (slots >= 0) & (tokens >= 0)
-    marks.tokens[slots[has_both].long(), tokens[has_both]] += SAID
 
 
 def _vocab(marks: Marks) -> int:

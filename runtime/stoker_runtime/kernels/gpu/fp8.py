@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from stoker_runtime.kernels.gpu.rows import round_rows, round_rows_reference
+from stoker_runtime.kernels.gpu.rows import round_rows
 
 
 def is_supported(device: torch.device) -> bool:
@@ -28,12 +28,3 @@ def multiply(
         rounded, codes.t(), scale_a=row_scales, scale_b=scales[None], out_dtype=torch.bfloat16
     )
     return out.to(x.dtype) if bias is None else out.to(x.dtype) + bias
-
-
-def multiply_reference(
-    x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None
-) -> torch.Tensor:  # as `multiply`
-    """The twin of `multiply` in plain torch."""
-    rounded, row_scales = round_rows_reference(x, torch.float8_e4m3fn)
-    out = (rounded.float() @ codes.float().t()) * row_scales * scales
-    return (out if bias is None else out + bias.float()).to(x.dtype)

@@ -143,18 +143,6 @@ def multiply(
     return out
 
 
-def mix_reference(
-    x: torch.Tensor, mixture: Mixture, weights: torch.Tensor, chosen: torch.Tensor
-) -> torch.Tensor:  # [num_tokens, hidden]
-    """The twin of `Mixture` in plain torch, token by token."""
-    out = torch.zeros_like(x)
-    for token, row in enumerate(x):
-        for weight, expert in zip(weights[token], chosen[token].tolist(), strict=True):
-            inner = mixture.gate(mixture.gate_up.held[expert](row[None]))
-            out[token] += weight * mixture.down.held[expert](inner)[0]
-    return out
-
-
 @dataclass(frozen=True, slots=True)
 class _Part:
     """One expert's product, as the kernel reads it."""

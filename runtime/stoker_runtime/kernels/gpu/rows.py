@@ -46,16 +46,6 @@ def round_rows(
     return made, scales
 
 
-def round_rows_reference(
-    x: torch.Tensor, codes: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor]:  # as `round_rows`
-    """The twin of `round_rows` in plain torch."""
-    wide = x.float()
-    scales = wide.abs().amax(-1, keepdim=True).clamp(min=1e-12) / LIMITS[codes]
-    steps = wide / scales
-    return (steps.round() if codes == torch.int8 else steps).to(codes), scales
-
-
 def _specialise(dtype: str, codes: torch.dtype) -> Specialisation:
     constants = {"LIMIT": LIMITS[codes], "BLOCK": _BLOCK}
     return _ROUND.specialise({"T": dtype, "Q": ELEMENT_TYPES[codes]}, constants, num_warps=4)

@@ -141,25 +141,6 @@ def multiply(
     return out
 
 
-def multiply_reference(
-    x: torch.Tensor, weight: Words, bias: torch.Tensor | None
-) -> torch.Tensor:  # [num_tokens, out]
-    """The twin of `multiply` in plain torch."""
-    return F.linear(x, restore_reference(weight).to(x.dtype), bias)
-
-
-def restore_reference(weight: Words) -> torch.Tensor:  # [out, in] float32
-    """The twin of `restore`: the weight that the words stand for."""
-    planes = _WORD_BITS // weight.bits
-    words = weight.words.int().view(weight.num_blocks, 1, PLANE, -1)
-    shifts = torch.arange(planes, device=words.device).view(1, -1, 1, 1) * weight.bits
-    codes = (words >> shifts & (1 << weight.bits) - 1).flatten(0, 2).float()  # [padded in, out]
-    scales, zeros = (
-        one.float().repeat_interleave(weight.group, 0) for one in (weight.scales, weight.zeros)
-    )
-    return ((codes - zeros) * scales * weight.factor)[: weight.num_cols].t()
-
-
 def restore(
     weight: Words, outputs: slice, dtype: torch.dtype
 ) -> torch.Tensor:  # [in, outputs of the slice]

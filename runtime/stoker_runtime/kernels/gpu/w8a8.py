@@ -13,7 +13,7 @@ import torch
 
 from stoker_runtime.kernels.gpu.launch import ELEMENT_TYPES, launch
 from stoker_runtime.kernels.gpu.registry import FLOATS, Arch, Kernel, Specialisation
-from stoker_runtime.kernels.gpu.rows import round_rows, round_rows_reference
+from stoker_runtime.kernels.gpu.rows import round_rows
 
 _EPILOGUE = Kernel(
     module="w8a8",
@@ -53,15 +53,6 @@ def multiply(
     return finish(Sums(sums, row_scales, scales, bias), x.dtype)
 
 
-def multiply_reference(
-    x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None
-) -> torch.Tensor:  # as `multiply`
-    """The twin of `multiply` in plain torch; float64 holds every sum exactly."""
-    rounded, row_scales = round_rows_reference(x, torch.int8)
-    sums = (rounded.double() @ codes.double().t()).int()
-    return finish_reference(Sums(sums, row_scales, scales, bias), x.dtype)
-
-
 def finish(product: Sums, dtype: torch.dtype) -> torch.Tensor:  # [num_tokens, out] of dtype
     """sums · row_scales · scales + bias."""
     num_rows, num_cols = product.sums.shape
@@ -71,12 +62,6 @@ def finish(product: Sums, dtype: torch.dtype) -> torch.Tensor:  # [num_tokens, o
     tensors = (product.sums, product.row_scales, product.scales, bias, out)
     launch(_specialise(ELEMENT_TYPES[dtype]), grid, *tensors, num_rows, num_cols, num_biased)
     return out
-
-
-def finish_reference(product: Sums, dtype: torch.dtype) -> torch.Tensor:  # as `finish`
-    """The twin of `finish` in plain torch."""
-    out = product.sums.float() * product.row_scales * product.scales
-    return (out if product.bias is None else out + product.bias.float()).to(dtype)
 
 
 def _specialise(dtype: str) -> Specialisation:

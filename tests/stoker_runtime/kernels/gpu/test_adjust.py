@@ -14,10 +14,9 @@ from stoker_runtime.kernels.gpu.adjust import (
     Marks,
     Terms,
     adjust,
-    adjust_reference,
     count,
-    count_reference,
 )
+from support import twins
 
 
 def make_marks(num_slots: int, vocab: int, *, has_bias: bool) -> Marks:
@@ -56,7 +55,7 @@ def test_scores_equal_torchs(vocab: int, has_bias: bool) -> None:
     )
     lengths = torch.tensor([2, 0, 3, 0])
     made = adjust(logits, marks, terms, lengths)
-    torch.testing.assert_close(made, adjust_reference(logits, marks, terms, lengths))
+    torch.testing.assert_close(made, twins.adjust(logits, marks, terms, lengths))
     assert torch.equal(made[1], logits[1])
 
 
@@ -77,7 +76,7 @@ def test_what_was_drawn_is_counted_once_where_it_belongs() -> None:
     slots = torch.tensor([3, -1, 0, 2], dtype=torch.int32)
     drawn = torch.tensor([vocab - 1, 5, -1, 7])
     count(made, slots, drawn)
-    count_reference(expected, slots, drawn)
+    twins.count(expected, slots, drawn)
     assert torch.equal(made.tokens, expected.tokens)
     assert int(made.tokens.sum() - 2 * SAID) == int(make_total(4, 37))
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from stoker_runtime.kernels.gpu.linear import pack_linear
-from stoker_runtime.kernels.gpu.moe import Mixture, group_experts, mix_reference, route
+from stoker_runtime.kernels.gpu.moe import Mixture, group_experts, route
 from stoker_runtime.kernels.linear import DenseLinear, GroupedLinear, Int8Linear, Linear
 from stoker_runtime.kernels.reference import silu_and_multiply
 from stoker_runtime.model.layers import Experts, Mlp
+from support import twins
 from support.gpu import EXACT, assert_near
 
 HIDDEN, INNER = 48, 32
@@ -49,7 +50,7 @@ def test_every_token_meets_its_experts(
     mixture = make_mixture(kind, num_experts, HIDDEN if kind == "dense" else 64)
     x = torch.randn(num_tokens, mixture.gate_up.num_cols, dtype=EXACT)
     weights, chosen = torch.randn(num_tokens, num_experts).softmax(-1).topk(num_chosen)
-    expected = mix_reference(x, mixture, weights, chosen)
+    expected = twins.mix(x, mixture, weights, chosen)
     assert_near(mixture(x, weights, chosen), expected)
 
 

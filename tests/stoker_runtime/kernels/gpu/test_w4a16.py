@@ -8,13 +8,12 @@ import torch
 from stoker_runtime.kernels.gpu.w4a16 import (
     Words,
     multiply,
-    multiply_reference,
     pack_words,
     pick_shares,
     restore,
-    restore_reference,
 )
 from support.gpu import DTYPES, EXACT, assert_near
+from support.twins import multiply_words, restore_words
 
 SHAPES = [(1, 16, 32), (3, 144, 576), (17, 48, 160), (65, 32, 96)]
 """Tokens, outputs, inputs."""
@@ -43,7 +42,7 @@ def test_words_stand_for_the_weight(bits: int, group: int) -> None:
     expected = (codes.view(48, -1, group) - zeros[..., None]) * scales[..., None]
     words = pack_words(codes, scales, zeros, bits)
     assert words is not None
-    assert torch.equal(restore_reference(words), expected.flatten(1))
+    assert torch.equal(restore_words(words), expected.flatten(1))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -52,7 +51,7 @@ def test_a_weight_is_restored(bits: int, group: int, dtype: torch.dtype) -> None
     torch.manual_seed(group)
     words = make_words(144, 192 if group < 128 else 128, bits, group)
     for outputs in (slice(0, 144), slice(96, 128)):
-        expected = restore_reference(words)[outputs].t().to(dtype)
+        expected = restore_words(words)[outputs].t().to(dtype)
         rounding = 1 / 128 if dtype == torch.bfloat16 else 1e-3  # the interpreter cuts bits off
         torch.testing.assert_close(restore(words, outputs, dtype), expected, atol=0, rtol=rounding)
 
@@ -65,7 +64,7 @@ def test_products_equal_torchs(shape: tuple[int, int, int], bits: int) -> None:
     words = make_words(outputs, inputs, bits, 32 if inputs % 64 else 64)
     x, bias = torch.randn(num_tokens, inputs, dtype=EXACT), torch.randn(outputs, dtype=EXACT)
     one = bias if num_tokens > 1 else None
-    assert_near(multiply(x, words, one), multiply_reference(x, words, one))
+    assert_near(multiply(x, words, one), multiply_words(x, words, one))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -73,7 +72,7 @@ def test_products_equal_torchs(shape: tuple[int, int, int], bits: int) -> None:
 def test_products_in_16_bits_are_rounded_once(bits: int, group: int, dtype: torch.dtype) -> None:
     torch.manual_seed(bits)
     words, x = make_words(64, 256, bits, group), torch.randn(5, 256).to(dtype)
-    expected = multiply_reference(x.float(), words, None)
+    expected = multiply_words(x.float(), words, None)
     assert_near(multiply(x, words, None), expected, 5e-3)
 
 
@@ -81,7 +80,7 @@ def test_many_rows_are_multiplied_by_the_restored_weight() -> None:
     torch.manual_seed(0)
     words, bias = make_words(32, 128, 4, 128), torch.randn(32, dtype=EXACT)
     x = torch.randn(130, 128, dtype=EXACT)
-    assert_near(multiply(x, words, bias), multiply_reference(x, words, bias))
+    assert_near(multiply(x, words, bias), multiply_words(x, words, bias))
 
 
 @pytest.mark.parametrize("outputs", [20, 24], ids=str)
@@ -98,8 +97,8 @@ def test_scales_of_any_size_keep_their_bits() -> None:
     codes, scales, zeros = make_codes(16, 64, 4, 32)
     words = pack_words(codes, scales * 2.0**-30, zeros, 4)
     assert words is not None
-    expected = restore_reference(make_again(codes, scales, zeros)) * 2.0**-30
-    torch.testing.assert_close(restore_reference(words), expected, atol=0, rtol=1e-3)
+    expected = restore_words(make_again(codes, scales, zeros)) * 2.0**-30
+    torch.testing.assert_close(restore_words(words), expected, atol=0, rtol=1e-3)
 
 
 def make_again(codes: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor) -> Words:

@@ -8,10 +8,9 @@ import torch
 from stoker_runtime.kernels.gpu.w8a8 import (
     Sums,
     finish,
-    finish_reference,
     multiply,
-    multiply_reference,
 )
+from support import twins
 from support.gpu import DTYPES, EXACT, assert_near
 
 SHAPES = [(1, 16), (5, 100), (17, 256), (33, 131)]
@@ -28,7 +27,7 @@ def test_sums_are_scaled_by_row_and_column(
     bias = torch.randn(shape[1]).to(dtype) if has_bias else None
     product = Sums(sums, torch.rand(shape[0], 1) / 1e3, torch.rand(shape[1]) / 1e3, bias)
     torch.testing.assert_close(
-        finish(product, dtype), finish_reference(product, dtype), atol=1e-6, rtol=1 / 128
+        finish(product, dtype), twins.finish(product, dtype), atol=1e-6, rtol=1 / 128
     )
 
 
@@ -38,5 +37,5 @@ def test_products_equal_torchs(num_tokens: int) -> None:
     codes = torch.randint(-127, 128, (48, 96), dtype=torch.int8)
     x, bias = torch.randn(num_tokens, 96, dtype=EXACT), torch.randn(48, dtype=EXACT)
     scales = torch.rand(48) / 100
-    expected = multiply_reference(x, codes, scales, bias)
+    expected = twins.multiply_eight_bits(x, codes, scales, bias)
     assert_near(multiply(x, codes, scales, bias), expected)
