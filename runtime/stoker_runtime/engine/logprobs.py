@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from stoker_runtime.engine.runner import Runner, spans
+from stoker_runtime.engine.runner import Runner
+from stoker_runtime.engine.spans import spans
 from stoker_runtime.engine.transfer import send
 from stoker_runtime.schedule.sequence import Sequence
 from stoker_runtime.schedule.step import Step

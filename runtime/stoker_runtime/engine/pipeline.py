@@ -18,8 +18,9 @@ from typing import TypeVar
 import torch
 
 from stoker_runtime.engine.logprobs import PromptPart, PromptScores, Ranking
-from stoker_runtime.engine.runner import Inputs, Runner, spans
+from stoker_runtime.engine.runner import Inputs, Runner
 from stoker_runtime.engine.sampler import Draw, Drawn, Sampler
+from stoker_runtime.engine.spans import spans
 from stoker_runtime.engine.transfer import Arrival, fetch, send
 from stoker_runtime.schedule.sequence import Sequence
 from stoker_runtime.schedule.step import Step

@@ -11,19 +11,22 @@ import logging
 import math
 import mmap
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from stoker_runtime.engine.orders import Clear, Compute, Score
+from stoker_runtime.engine.padded import Padding
 from stoker_runtime.engine.ranks import ALONE, Peers
+from stoker_runtime.engine.spans import find_slots, find_table, join, spans
+from stoker_runtime.engine.transfer import send
 from stoker_runtime.kernels.cache import LIMITS, KvCache
 from stoker_runtime.kernels.native import Library, Tiles, find_library
 from stoker_runtime.kernels.ops import AttentionPlan
 from stoker_runtime.kernels.program import Program
-from stoker_runtime.model.attention import DecodeGroup, PaddedPlan, PrefillSpan, TiledPlan
+from stoker_runtime.model.attention import TiledPlan
 from stoker_runtime.model.decoder import Decoder
 from stoker_runtime.model.layers import Experts
 from stoker_runtime.model.program import make_program
@@ -37,8 +40,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _TILE = 32
 """Tokens of one sequence that the native library attends with at a time."""
-_SMALLEST_BUCKET = 2
-"""Decodes of up to 2² blocks share a group, longer ones are grouped by powers of two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class Runner:
         self.device = model.device
         self.block_size = block_size
         self.caches = _allocate_caches(model, num_blocks, block_size, cache_dtype)
+        windows = model.spec.windows
+        self.padding = Padding(block_size, windows, self.caches.dtype, self.device)
         library = find_library()
         self._library = library if library and library.attends(self.caches) else None
         self._pages = _build_pages(model, num_blocks, block_size, max_num_seqs)
@@ -85,7 +88,7 @@ class Runner:
         """Compute the chunks' tokens; logits of those that sample, in their order."""
         ends = zip(chunks, spans(chunks), strict=True)
         rows = [end - 1 for chunk, (_, end) in ends if chunk.samples]
-        return self.score(self.compute(chunks)[self._tensor(rows)])
+        return self.score(self.compute(chunks)[send(rows, torch.int64, self.device)])
 
     @torch.inference_mode()
     def compute(self, chunks: Sequence[Chunk]) -> torch.Tensor:  # [num_tokens, hidden]
@@ -109,10 +112,10 @@ class Runner:
     def _lay_out(self, chunks: Sequence[Chunk]) -> Inputs:
         if self._pages is not None:
             return self._lay_out_paged(chunks, self._pages)
-        ids = self._join(chunk.token_ids for chunk in chunks)
-        places = self._join(range(chunk.start, chunk.end) for chunk in chunks)
+        ids = join((chunk.token_ids for chunk in chunks), self.device)
+        places = join((range(chunk.start, chunk.end) for chunk in chunks), self.device)
         if self._library is None:
-            return self._inputs(ids, places, self._plan(chunks))
+            return self._inputs(ids, places, self.padding.plan(chunks))
         plan, program = self._plan_tiles(chunks, self._library), self._program
         if program is None:
             return self._inputs(ids, places, plan)
@@ -169,7 +172,7 @@ class Runner:
     def clear(self, block_ids: Sequence[int]) -> None:
         """Forget what blocks hold: a NaN left there would spoil whoever gets them next."""
         with self.peers.together(Clear(list(block_ids))):
-            self.caches.clear(self._tensor(block_ids))
+            self.caches.clear(send(block_ids, torch.int64, self.device))
 
     def _lay_out_paged(self, chunks: Sequence[Chunk], pages: Pages) -> Inputs:
         graphs, num_tokens = self.graphs, len(chunks)
@@ -205,86 +208,10 @@ class Runner:
             for row in range(start, end, _TILE):
                 count = min(_TILE, end - row)
                 tiles.extend((row, count, chunk.start + row - start, len(tables)))
-            tables.extend(self._table(chunk))
+            tables.extend(find_table(chunk, self.block_size))
         parts = [torch.frombuffer(part, dtype=torch.int32) for part in (tiles, tables)]
-        return TiledPlan(self._find_slots(chunks), library, Tiles(parts[0].view(-1, 4), parts[1]))
-
-    def _plan(self, chunks: Sequence[Chunk]) -> PaddedPlan:
-        buckets: dict[int, list[tuple[int, Chunk]]] = {}
-        prefills = []
-        for chunk, (start, end) in zip(chunks, spans(chunks), strict=True):
-            if end - start == 1:
-                bucket = max(_SMALLEST_BUCKET, (self._num_blocks(chunk) - 1).bit_length())
-                buckets.setdefault(bucket, []).append((start, chunk))
-            else:
-                prefills.append(self._plan_prefill(chunk, slice(start, end)))
-        decodes = tuple(self._plan_decodes(bucket) for bucket in buckets.values())
-        return PaddedPlan(self._find_slots(chunks), decodes, tuple(prefills))
-
-    def _plan_decodes(self, rows_and_chunks: list[tuple[int, Chunk]]) -> DecodeGroup:
-        rows = [row for row, _ in rows_and_chunks]
-        chunks = [chunk for _, chunk in rows_and_chunks]
-        width = max(self._num_blocks(chunk) for chunk in chunks)
-        tables = [self._table(chunk) + (0,) * (width - self._num_blocks(chunk)) for chunk in chunks]
-        newest = self._tensor([chunk.end - 1 for chunk in chunks])
-        masks = self._masks(newest[:, None], width * self.block_size)
-        contiguous = rows[-1] - rows[0] == len(rows) - 1
-        return DecodeGroup(
-            rows=slice(rows[0], rows[-1] + 1) if contiguous else self._tensor(rows),
-            num_seqs=len(chunks),
-            block_ids=self._tensor([block for table in tables for block in table]),
-            masks={window: mask[:, None, None, :] for window, mask in masks.items()},
-        )
-
-    def _plan_prefill(self, chunk: Chunk, rows: slice) -> PrefillSpan:
-        masks = self._masks(self._arange(chunk.end)[chunk.start :, None], chunk.end)
-        return PrefillSpan(rows, chunk.start, self._tensor(self._table(chunk)), masks)
-
-    def _find_slots(self, chunks: Sequence[Chunk]) -> torch.Tensor:  # [num_tokens] int64
-        return self._join(chunk.slots(self.block_size) for chunk in chunks)
-
-    def _num_blocks(self, chunk: Chunk) -> int:
-        return -(-chunk.end // self.block_size)
-
-    def _table(self, chunk: Chunk) -> tuple[int, ...]:
-        return chunk.block_ids[: self._num_blocks(chunk)]
-
-    def _masks(self, queries: torch.Tensor, num_keys: int) -> dict[int, torch.Tensor]:
-        """[num_queries, num_keys] per window: keys in the future and before it are hidden.
-
-        queries: their positions, [num_queries, 1]. With a window of 4, token 10 sees 7 to 10.
-        """
-        keys = self._arange(num_keys)
-        masks = {}
-        for window in self.model.spec.windows:
-            hidden = keys > queries
-            if window:
-                hidden = hidden | (keys <= queries - window)
-            mask = torch.zeros(hidden.shape, dtype=self.caches.dtype, device=self.model.device)
-            masks[window] = mask.masked_fill_(hidden, -math.inf)
-        return masks
-
-    def _arange(self, end: int) -> torch.Tensor:
-        return torch.arange(end, device=self.model.device)
-
-    def _join(self, parts: Iterable[Iterable[int]]) -> torch.Tensor:
-        """One after the other, without Python's numbers in a list between."""
-        joined = array("q")
-        for part in parts:
-            joined.extend(part)
-        return torch.frombuffer(joined, dtype=torch.int64).to(self.device)
-
-    def _tensor(self, values: Sequence[int]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.int64, device=self.model.device)
-
-
-def spans(chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
-    """First and last + 1 row of each chunk in the step."""
-    spans, start = [], 0
-    for chunk in chunks:
-        spans.append((start, start + len(chunk.token_ids)))
-        start = spans[-1][1]
-    return spans
+        slots = find_slots(chunks, self.block_size, self.device)
+        return TiledPlan(slots, library, Tiles(parts[0].view(-1, 4), parts[1]))
 
 
 def _is_recordable(model: Decoder) -> bool:

@@ -60,7 +60,7 @@ def test_native_attention_equals_torchs(
     q, k, v = qkv.split([num_heads, kv_heads, kv_heads], dim=1)
     library = find_library()
     assert library is not None
-    plans = (runner._plan(chunks), runner._plan_tiles(chunks, library))
+    plans = (runner.padding.plan(chunks), runner._plan_tiles(chunks, library))
     write_kv(cache, k, v, plans[0].slots)
     expected, made = (plan.attend(q, cache, scoring) for plan in plans)
     torch.testing.assert_close(made, expected, atol=2e-6, rtol=2e-5)

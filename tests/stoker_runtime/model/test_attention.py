@@ -86,7 +86,7 @@ def test_any_cut_of_any_mix_equals_full_attention(
             Chunk(str(i), rows.start, (0,) * size, tables[i], samples=True)
             for (i, rows), size in zip(step, sizes, strict=True)
         ]
-        plan = runner._plan(chunks)
+        plan = runner.padding.plan(chunks)
         cache = next(runner.caches.layers())
         write_kv(cache, k, v, plan.slots)
         out = plan.attend(q, cache, kind)
