@@ -1,6 +1,7 @@
 """What users read is true: fields, settings, metrics, reasons, commands and links of the manual."""
 
 import ast
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -113,6 +114,66 @@ def test_metrics_page_and_processes_agree() -> None:
     rows = re.findall(r"^\| `(stoker_[a-z0-9_]+)` \| (\w+) \|", METRICS_PAGE, re.MULTILINE)
     assert dict(rows) == exported()
     assert len(rows) == len(set(rows))
+
+
+def expressions() -> list[str]:
+    """What the chart's dashboard and alerts ask Prometheus for."""
+    files = ROOT / "charts/stoker/files"
+    dashboard = json.loads((files / "dashboard.json").read_text())
+    panels = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    variables = [one["query"]["query"] for one in dashboard["templating"]["list"][1:]]
+    return [*panels, *variables, *(rule["expr"] for rule in alerts())]
+
+
+def alerts() -> list[dict[str, Any]]:
+    """The rules of the chart's alerts."""
+    groups = yaml.safe_load((ROOT / "charts/stoker/files/alerts.yaml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def test_dashboard_and_alerts_ask_for_what_is_exported() -> None:
+    known = exported()
+    histograms = {name for name, kind in known.items() if kind == "histogram"}
+    series = known.keys() - histograms
+    series |= {f"{name}_{part}" for name in histograms for part in ("bucket", "sum", "count")}
+    asked = set(re.findall(r"\bstoker_[a-z0-9_]+", "\n".join(expressions())))
+    assert asked - series == set()
+    figures = {"operator_replicas", "operator_pool_pods", "operator_requests", "gpu_seconds_total"}
+    assert {f"stoker_{name}" for name in figures} | {"stoker_cold_start_seconds_sum"} <= asked
+
+
+def test_states_that_they_filter_by_are_documented() -> None:
+    asked = re.findall(r"(stoker_\w+)\{state=\"(\w+)\"\}", "\n".join(expressions()))
+    assert len(asked) >= 4
+    for metric, state in asked:
+        [row] = [line for line in METRICS_PAGE.splitlines() if line.startswith(f"| `{metric}`")]
+        assert re.search(rf"\b{state}\b", row), metric
+
+
+def test_every_alert_says_what_and_the_page_for_operators_what_to_do() -> None:
+    page = (ROOT / "docs/operating.md").read_text()
+    for rule in alerts():
+        assert rule["annotations"]["summary"].endswith(".")
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert f"`{rule['alert']}`" in page
+    named_there = set(re.findall(r"`(Stoker[A-Z]\w+)`", page))
+    assert named_there == {rule["alert"] for rule in alerts()}
+
+
+def test_reasons_and_values_that_the_page_for_operators_names_exist() -> None:
+    page = (ROOT / "docs/operating.md").read_text()
+    words = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)`", page))
+    kinds = {"WarmPool", "LLMDeployment"}
+    alarms = {rule["alert"] for rule in alerts()}
+    assert words - {*Reason, *ConditionType} - kinds - alarms == set()
+    values = yaml.safe_load((ROOT / "charts/stoker/values.yaml").read_text())
+    rooms = "monitoring|gateway|operator|internalKey|log"
+    for path in re.findall(rf"\b((?:{rooms})\.[A-Za-z.]+)", page):
+        found = values
+        for part in path.rstrip(".").split("."):
+            if found != {}:
+                assert part in found, path
+                found = found[part]
 
 
 @pytest.mark.parametrize("path", MANUALS, ids=named)

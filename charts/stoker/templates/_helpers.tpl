@@ -11,7 +11,7 @@
 {{- end }}
 
 {{- define "stoker.internalSecret" -}}
-{{ include "stoker.name" . }}-internal
+{{- .Values.internalKey.existingSecret | default (printf "%s-internal" (include "stoker.name" .)) -}}
 {{- end }}
 
 {{- define "stoker.apiKeySecret" -}}

@@ -32,6 +32,9 @@ _REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"gatway": {}}, "gatway"),
     ({"drainDeadlineSeconds": 0}, "/drainDeadlineSeconds"),
     ({"gateway": {"drainDeadlineSeconds": 0}}, "/gateway/drainDeadlineSeconds"),
+    ({"monitoring": {"alerts": "yes"}}, "/monitoring/alerts"),
+    ({"monitoring": {"labels": {"release": 1}}}, "/monitoring/labels/release"),
+    ({"internalKey": {"secret": "x"}}, "/internalKey"),
 ]
 
 
@@ -111,7 +114,7 @@ def test_annotations_of_pods_may_be_changed_but_not_those_that_processes_need(he
         "1.34.4",
         values={"gateway": {"podAnnotations": given}},
     )
-    assert rendered.count("prometheus.io/scrape") == 1
+    assert rendered.count("prometheus.io/scrape") == 2, "gateway and operator, once each"
 
 
 @pytest.mark.parametrize("values", [{}, _EVERYTHING], ids=["defaults", "everything"])
@@ -163,3 +166,43 @@ def test_an_operator_may_write_secrets_but_never_read_them(helm: Path) -> None:
             if "secrets" in rule["resources"]:
                 verbs |= set(rule["verbs"])
     assert verbs == {"create", "patch"}
+
+
+def test_every_worker_of_a_gateway_is_scraped_by_itself(helm: Path) -> None:
+    wanted = {"monitoring": {"podMonitors": True}, "gateway": {"workers": 3}}
+    documents = _render(helm, wanted)
+    [container] = _pod(documents, "gateway")["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    monitors = [one for one in documents if one["kind"] == "PodMonitor"]
+    endpoints = {one["metadata"]["name"]: one["spec"]["podMetricsEndpoints"] for one in monitors}
+    scraped = [ports[endpoint["port"]] for endpoint in endpoints["stoker-gateway"]]
+    assert scraped == [8090, 8091, 8092]
+    assert endpoints.keys() == {"stoker-gateway", "stoker-operator", "stoker-runtime"}
+
+
+def test_alerts_know_how_many_workers_there_are_and_labels_are_added(helm: Path) -> None:
+    wanted = {"monitoring": {"alerts": True, "dashboard": True, "labels": {"release": "mine"}}}
+    found = {one["kind"]: one for one in _render(helm, wanted)}
+    rules = found["PrometheusRule"]["spec"]["groups"][0]["rules"]
+    assert any(rule["expr"].endswith("< 4") for rule in rules)
+    assert found["PrometheusRule"]["metadata"]["labels"]["release"] == "mine"
+    assert json.loads(found["ConfigMap"]["data"]["stoker.json"])["title"] == "Stoker"
+    assert not any(one["kind"] in ("PodMonitor", "PrometheusRule") for one in _render(helm))
+
+
+def test_a_key_of_ones_own_is_used_and_none_is_made(helm: Path) -> None:
+    keys = {"internalKey": {"existingSecret": "mine"}, "gateway": {"apiKey": {"required": False}}}
+    documents = _render(helm, keys)
+    assert not any(one["kind"] == "Secret" for one in documents)
+    for name in ("operator", "gateway"):
+        volumes = _pod(documents, name)["spec"]["volumes"]
+        assert volumes[0]["secret"]["secretName"] == "mine"
+
+
+def test_a_gateway_may_only_list_and_watch(helm: Path) -> None:
+    [role] = [
+        one
+        for one in _render(helm)
+        if one["kind"] == "ClusterRole" and one["metadata"]["name"].endswith("gateway")
+    ]
+    assert [rule["verbs"] for rule in role["rules"]] == [["list", "watch"]] * 2
