@@ -1,4 +1,4 @@
-"""The fields of the two OpenAI routes, with their types and ranges, and which are refused by name.
+"""The fields of requests, with their types and ranges, and which are refused by name.
 
 Knows OpenAI's fields and the extras that vLLM's clients send; does not know what they mean for the
 engine. msgspec refuses wrong types and lone surrogates while it parses. Unknown fields pass.
@@ -119,6 +119,31 @@ class CompletionBody(Body):
     suffix: str | None = None
 
 
+class TokenizeBody(msgspec.Struct):
+    """`POST /tokenize`: a text, or a chat as the chat route would take it."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[dict[str, object]] | None = None
+    add_special_tokens: bool | None = None
+    """A text gets them unless told otherwise, a rendered chat has them already."""
+    return_token_strs: bool | None = None
+    reasoning_effort: str | None = None
+    chat_template_kwargs: dict[str, object] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    tools: list[dict[str, object]] | None = None
+    tool_choice: str | dict[str, object] | None = None
+    chat_template: object = None
+
+
+class DetokenizeBody(msgspec.Struct):
+    """`POST /detokenize`."""
+
+    tokens: list[TokenId]
+    model: str | None = None
+
+
 _HARMLESS: dict[str, tuple[object, ...]] = {
     "tool_choice": ("none", "auto"),
     "functions": ([],),
@@ -164,10 +189,7 @@ _REFUSED = {
 
 def check_body(body: Body) -> None:
     """What types and ranges of single fields can't say. Raises `Refusal`."""
-    for name, why in _REFUSED.items():
-        value = getattr(body, name, None)
-        if value is not None and value not in _HARMLESS.get(name, ()):
-            raise unsupported(name, f"`{name}`: {why}")
+    check_refused(body)
     if body.stream_options is not None and not body.stream:
         raise invalid("`stream_options` needs `stream` to be true", "stream_options")
     if body.prompt_logprobs is not None and body.stream:
@@ -176,18 +198,30 @@ def check_body(body: Body) -> None:
         _check_chat(body)
 
 
-def _check_chat(body: ChatBody) -> None:
-    if body.echo:
-        raise unsupported("echo", "`echo` is a field of /v1/completions")
+def check_prompt(body: ChatBody | TokenizeBody) -> None:
+    """What fields of a chat's prompt can't say alone. Raises `Refusal`."""
     if body.tools and body.tool_choice != "none":
         message = f"`tools`: {_TOOLS}; they are taken with `tool_choice` `none`"
         raise unsupported("tools", message)
-    if body.max_tokens == 0:
-        raise invalid("`max_tokens` must be ≥ 1, was 0", "max_tokens")
-    if body.top_logprobs and not body.logprobs:
-        raise invalid("`top_logprobs` needs `logprobs` to be true", "top_logprobs")
     if body.continue_final_message and body.add_generation_prompt:
         raise invalid(
             "`continue_final_message` and `add_generation_prompt` can't both be true",
             "continue_final_message",
         )
+
+
+def check_refused(body: Body | TokenizeBody) -> None:
+    """Nothing is asked for that there is not. Raises `Refusal`."""
+    for name, why in _REFUSED.items():
+        value = getattr(body, name, None)
+        if value is not None and value not in _HARMLESS.get(name, ()):
+            raise unsupported(name, f"`{name}`: {why}")
+
+
+def _check_chat(body: ChatBody) -> None:
+    if body.echo:
+        raise unsupported("echo", "`echo` is a field of /v1/completions")
+    if body.max_tokens == 0:
+        raise invalid("`max_tokens` must be ≥ 1, was 0", "max_tokens")
+    if body.top_logprobs and not body.logprobs:
+        raise invalid("`top_logprobs` needs `logprobs` to be true", "top_logprobs")

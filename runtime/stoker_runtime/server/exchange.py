@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 from stoker_runtime.server.refusal import Refusal
@@ -31,7 +32,6 @@ _PHRASES = {
     500: b"Internal Server Error",
     503: b"Service Unavailable",
 }
-JSON = "application/json"
 _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
@@ -90,7 +90,7 @@ class Exchange:
         self,
         status: int,
         body: bytes,
-        content_type: str = JSON,
+        content_type: str = "application/json",
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """The whole answer."""
@@ -140,18 +140,7 @@ class Exchange:
         return b"HTTP/1.1 %d %b\r\n%b\r\n\r\n" % (status, _PHRASES[status], text)
 
 
-class _DateCache:
-    """The date header changes once a second; formatting it costs more than the rest of the head."""
-
-    def __init__(self) -> None:
-        self._second = -1
-        self._text = ""
-
-    def __call__(self, second: int) -> str:
-        if second != self._second:
-            self._second = second
-            self._text = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(second))
-        return self._text
-
-
-_http_date = _DateCache()
+@lru_cache(maxsize=1)
+def _http_date(second: int) -> str:
+    """It changes once a second; formatting it costs more than the rest of the head."""
+    return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(second))

@@ -12,7 +12,15 @@ import msgspec
 
 from stoker_runtime.schedule.params import SamplingParams
 from stoker_runtime.server.badjson import decode_body
-from stoker_runtime.server.bodies import Body, ChatBody, CompletionBody, StreamOptions, check_body
+from stoker_runtime.server.bodies import (
+    Body,
+    ChatBody,
+    CompletionBody,
+    StreamOptions,
+    TokenizeBody,
+    check_body,
+    check_prompt,
+)
 from stoker_runtime.server.defaults import SamplingDefaults
 from stoker_runtime.server.messages import Chat, read_messages
 from stoker_runtime.server.refusal import invalid, unsupported
@@ -78,7 +86,7 @@ def read_chat(data: bytes | bytearray, defaults: SamplingDefaults = _OPENAI) -> 
         max_tokens=body.max_completion_tokens or body.max_tokens,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
     )
-    return replace(ask, chat=_read_chat(body), add_special_tokens=bool(body.add_special_tokens))
+    return replace(ask, chat=read_prompt(body), add_special_tokens=bool(body.add_special_tokens))
 
 
 def read_completion(data: bytes | bytearray, defaults: SamplingDefaults = _OPENAI) -> Ask:
@@ -96,12 +104,14 @@ def read_completion(data: bytes | bytearray, defaults: SamplingDefaults = _OPENA
     return replace(ask, prompts=prompts)
 
 
-def _read_chat(body: ChatBody) -> Chat:
+def read_prompt(body: ChatBody | TokenizeBody) -> Chat:
+    """The chat that is to be rendered. Raises `Refusal`."""
+    check_prompt(body)
     extra = dict(body.chat_template_kwargs or {})
     if body.reasoning_effort:
         extra.setdefault("reasoning_effort", body.reasoning_effort)
     return Chat(
-        messages=read_messages(body.messages),
+        messages=read_messages(body.messages or []),
         extra=extra,
         opens_answer=body.add_generation_prompt is not False and not body.continue_final_message,
         continues_last=bool(body.continue_final_message),

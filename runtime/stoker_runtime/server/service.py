@@ -219,7 +219,7 @@ def _answer_tokens(ask: Ask, prompt_tokens: int, limit: int) -> int:
 def _check_ids(ask: Ask, prompts: list[list[int]], vocab_size: int) -> None:
     """Ids that a client names must be ones the model has."""
     given = {
-        "prompt": (id for ids in prompts for id in ids),
+        "prompt": map(max, prompts),
         "logit_bias": ask.params.logit_bias,
         "stop_token_ids": ask.params.stop_token_ids,
     }

@@ -1,7 +1,7 @@
 """`/tokenize` and `/detokenize`: what a text costs, without running the model.
 
-Knows the two small bodies; does not know the engine. Answers as soon as the tokenizer is loaded,
-before the model is.
+Knows what both answer; does not know the engine. Answers as soon as the tokenizer is loaded, before
+the model is.
 """
 
 from __future__ import annotations
@@ -10,37 +10,14 @@ import msgspec
 
 from stoker_runtime.server import refusal
 from stoker_runtime.server.badjson import decode_body
-from stoker_runtime.server.bodies import TokenId
+from stoker_runtime.server.bodies import DetokenizeBody, TokenizeBody, check_refused
 from stoker_runtime.server.exchange import Exchange
-from stoker_runtime.server.messages import Chat, read_messages
-from stoker_runtime.server.refusal import invalid, unsupported
+from stoker_runtime.server.openai import read_prompt
+from stoker_runtime.server.refusal import invalid
 from stoker_runtime.server.service import Service
 from stoker_runtime.server.texts import Texts, beside_streams
 
 _json = msgspec.json.Encoder().encode
-
-
-class TokenizeBody(msgspec.Struct):
-    """`POST /tokenize`: a text or a chat."""
-
-    model: str | None = None
-    prompt: str | None = None
-    messages: list[dict[str, object]] | None = None
-    add_special_tokens: bool | None = None
-    """A text gets them unless told otherwise, a rendered chat has them already."""
-    return_token_strs: bool | None = None
-    add_generation_prompt: bool | None = None
-    continue_final_message: bool | None = None
-    chat_template_kwargs: dict[str, object] | None = None
-    chat_template: str | None = None
-    tools: list[dict[str, object]] | None = None
-
-
-class DetokenizeBody(msgspec.Struct):
-    """`POST /detokenize`."""
-
-    tokens: list[TokenId]
-    model: str | None = None
 
 
 _tokenize_decoder = msgspec.json.Decoder(TokenizeBody)
@@ -78,7 +55,8 @@ def _count(texts: Texts, body: TokenizeBody, hurried: bool) -> tuple[list[int], 
 
 def _encode(texts: Texts, body: TokenizeBody, hurried: bool) -> list[int]:
     if body.messages is not None:
-        text = texts.render(_read_chat(body), hurried=hurried)
+        check_refused(body)
+        text = texts.render(read_prompt(body), hurried=hurried)
         special = bool(body.add_special_tokens)
     elif body.prompt is None:
         message = "`prompt` or `messages` is required"
@@ -86,23 +64,6 @@ def _encode(texts: Texts, body: TokenizeBody, hurried: bool) -> list[int]:
     else:
         text, special = body.prompt, body.add_special_tokens is not False
     return texts.tokenizer.encode(text, add_special_tokens=special)
-
-
-def _read_chat(body: TokenizeBody) -> Chat:
-    if body.chat_template is not None:
-        message = "`chat_template`: only the model's own chat template is used"
-        raise unsupported("chat_template", message)
-    if body.tools:
-        raise unsupported("tools", "`tools`: tool calling is not supported by this server")
-    if body.continue_final_message and body.add_generation_prompt:
-        message = "`continue_final_message` and `add_generation_prompt` can't both be true"
-        raise invalid(message, "continue_final_message")
-    return Chat(
-        messages=read_messages(body.messages or []),
-        extra=body.chat_template_kwargs or {},
-        opens_answer=body.add_generation_prompt is not False,
-        continues_last=bool(body.continue_final_message),
-    )
 
 
 def _get_texts(service: Service, model: str | None) -> Texts:

@@ -10,7 +10,9 @@ from typing import Any, cast
 
 import pytest
 
+from stoker_runtime.server.bodies import TokenizeBody
 from stoker_runtime.server.exchange import Exchange, Request
+from stoker_runtime.server.openai import read_prompt
 from stoker_runtime.server.service import Service
 from stoker_runtime.server.texts import load_texts
 from stoker_runtime.server.tokens import answer_detokenize, answer_tokenize
@@ -71,6 +73,14 @@ def test_an_open_answer_is_continued(server: RuntimeServer) -> None:
     assert continued["usage"]["prompt_tokens"] == written["usage"]["prompt_tokens"]
 
 
+def test_a_chat_is_taken_as_the_chat_route_takes_it(server: RuntimeServer) -> None:
+    plain = text_of(server, messages=[HELLO])
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    assert text_of(server, messages=[HELLO], tools=tools, tool_choice="none") == plain
+    body = TokenizeBody(messages=[HELLO], reasoning_effort="low")
+    assert read_prompt(body).extra == {"reasoning_effort": "low"}
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -80,6 +90,7 @@ def test_an_open_answer_is_continued(server: RuntimeServer) -> None:
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [HELLO], "chat_template": "{{ 1 }}"}, "chat_template"),
         ({"messages": [HELLO], "tools": [{"type": "function"}]}, "tools"),
+        ({"messages": [HELLO], "tool_choice": "required"}, "tool_choice"),
         (
             {
                 "messages": [HELLO, ANSWER],
