@@ -188,6 +188,21 @@ class PoolSizing(ApiModel):
     """What a new standby takes until it can be adopted: measured, absent before the first one."""
 
 
+class PoolWakes(ApiModel):
+    """What is remembered of wakes: an operator that restarts sizes the pool from it."""
+
+    at: str = ""
+    """When the last one was."""
+    wakes: float = 0
+    """Replicas asked for until then, those of half an hour before counted as 1/e each."""
+    saved_seconds: float = 0
+    """What standbys spare them, in all, counted in the same way."""
+    refills: list[float] = Field(
+        default=[], max_length=32, json_schema_extra={"x-kubernetes-list-type": "atomic"}
+    )
+    """Seconds that the latest new standbys took, oldest first."""
+
+
 class WarmPoolStatus(ApiModel):
     """What was observed; written by the operator alone."""
 
@@ -201,6 +216,8 @@ class WarmPoolStatus(ApiModel):
     """Pods of this pool that now serve a deployment."""
     sizing: PoolSizing | None = None
     """The last decision on the number of standbys, and why."""
+    wakes: PoolWakes | None = None
+    """What such decisions are made from; absent before the first wake."""
     selector: str = ""
     """Label selector of the standby pods."""
     conditions: list[Condition] = Field(

@@ -14,8 +14,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from stoker_api.conditions import Reason
-from stoker_api.status import PoolSizing
+from stoker_api.conditions import Reason, format_instant
+from stoker_api.status import PoolSizing, PoolWakes
 from stoker_operator.decide.observed import MISS_PRICE
 
 MEMORY_S = 1800.0
@@ -97,14 +97,21 @@ def decide_pool_size(
     )
 
 
-def recall_wakes(sizing: PoolSizing | None, now: float) -> WakeHistory:
-    """The history that a status kept, as far as it did: what wakes saved is learned anew."""
-    if sizing is None:
-        return WakeHistory(now)
-    refills = () if sizing.refill_seconds is None else (sizing.refill_seconds,)
-    wakes = sizing.wakes_per_hour * MEMORY_S / 3600
-    saved = wakes * (refills[0] if refills else GUESSED_REFILL_S)
-    return WakeHistory(now, wakes, saved, refills)
+def record_wakes(history: WakeHistory) -> PoolWakes | None:
+    """What `status.wakes` keeps of the history: it changes with what happens, not with time."""
+    if not history.wakes and not history.refills_s:
+        return None
+    return PoolWakes(
+        at=format_instant(history.at),
+        wakes=round(history.wakes, 3),
+        saved_seconds=round(history.saved_s, 1),
+        refills=[round(seconds, 1) for seconds in history.refills_s],
+    )
+
+
+def recall_wakes(kept: PoolWakes, at: float) -> WakeHistory:
+    """The history that a status kept; `at`: its instant in seconds. What passed since counts."""
+    return WakeHistory(at, kept.wakes, kept.saved_seconds, tuple(kept.refills[-_REMEMBERED:]))
 
 
 def derive_loss(size: int, load: float) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from stoker_api.conditions import Condition, ConditionType, Reason, merge_conditions
-from stoker_api.status import PoolSizing, WarmPoolStatus
+from stoker_api.status import PoolSizing, PoolWakes, WarmPoolStatus
 from stoker_operator.decide.failure import FailureMemory
 from stoker_operator.decide.observed import Failure, Observed
 from stoker_operator.decide.status import Verdict, judge_placement
@@ -28,6 +28,7 @@ class PoolSources:
     sizing: PoolSizing
     adopted: int
     selector: str
+    wakes: PoolWakes | None = None
     failures: FailureMemory = field(default_factory=FailureMemory)
     rejection: Failure | None = None
     """Why the API server refused the last standby."""
@@ -60,6 +61,7 @@ def derive_pool_status(sources: PoolSources, now: float) -> WarmPoolStatus:
         starting=sources.observed.starting,
         adopted=sources.adopted,
         sizing=sources.sizing,
+        wakes=sources.wakes,
         selector=sources.selector,
         conditions=merge_conditions(sources.before.conditions, conditions, now),
     )

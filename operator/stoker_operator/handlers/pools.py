@@ -14,7 +14,7 @@ from stoker_api import names
 from stoker_api.status import PoolSizing, WarmPoolStatus
 from stoker_api.tokens import derive_token
 from stoker_operator.cluster.admin import Call
-from stoker_operator.cluster.kinds import Manifest
+from stoker_operator.cluster.kinds import Manifest, parse_instant
 from stoker_operator.cluster.pods import ordered_at
 from stoker_operator.cluster.snapshot import Snapshot
 from stoker_operator.cluster.standby import (
@@ -74,8 +74,9 @@ class Pools:
         """The memory of a pool, begun from its status when this process has none."""
         memory = self._memories.get(key)
         if memory is None or memory.uid != uid:
-            sizing = status.sizing or PoolSizing()
-            memory = PoolMemory(uid, recall_wakes(status.sizing, now), sizing)
+            kept = status.wakes
+            wakes = WakeHistory(now) if kept is None else recall_wakes(kept, parse_instant(kept.at))
+            memory = PoolMemory(uid, wakes, status.sizing or PoolSizing())
             self._memories[key] = memory
         return memory
 

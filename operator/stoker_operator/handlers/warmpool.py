@@ -37,6 +37,7 @@ from stoker_operator.decide.pool_size import (
     LOOK_S,
     PoolPolicy,
     decide_pool_size,
+    record_wakes,
 )
 from stoker_operator.decide.pool_status import PoolSources, derive_pool_status, keep_sizing
 from stoker_operator.decide.rollout import pick_victims, plan_rollout
@@ -209,6 +210,7 @@ class WarmPoolReconciler:
             sizing=keep_sizing(pool.status.sizing, memory.sizing),
             adopted=sum(_serves(pod) for pod in pods),
             selector=format_pool_selector(pool.metadata.name),
+            wakes=record_wakes(memory.wakes),
             failures=memory.failures,
             rejection=memory.rejection,
             missing=wish.missing,

@@ -16,6 +16,7 @@ from stoker_operator.decide.pool_size import (
     decide_pool_size,
     derive_loss,
     recall_wakes,
+    record_wakes,
 )
 
 GPU = PoolPolicy(least=1, most=5, share=1.0)
@@ -107,12 +108,25 @@ def test_a_refill_is_the_median_of_the_latest() -> None:
 
 
 def test_a_restart_goes_on_from_what_the_status_kept() -> None:
-    before = _size(GPU, _busy(per_hour=300))
-    recalled = recall_wakes(before, NOW)
-    assert recalled.wakes == pytest.approx(150)
-    assert decide_pool_size(GPU, recalled, before.desired, NOW).desired == before.desired
-    assert recall_wakes(None, NOW) == WakeHistory(NOW)
-    assert recall_wakes(PoolSizing(wakes_per_hour=2), NOW).refills_s == ()
+    history = _busy(per_hour=300, saved_s=3.0).with_refill(7.0)
+    kept = record_wakes(history)
+    assert kept is not None
+    assert recall_wakes(kept, NOW) == history
+    later = NOW + MEMORY_S
+    for at, recalled in ((NOW, history), (later, history.decayed(later))):
+        again = decide_pool_size(CPU, recall_wakes(kept, NOW), 1, at)
+        assert again == decide_pool_size(CPU, recalled, 1, at)
+
+
+def test_what_is_kept_changes_with_what_happens_and_not_with_time() -> None:
+    assert record_wakes(WakeHistory(NOW)) is None
+    history = WakeHistory(NOW)
+    for number in range(100):
+        history = history.with_wakes(1, 1 / 3, NOW + number).with_refill(number / 3)
+    kept = record_wakes(history)
+    assert kept is not None
+    assert record_wakes(recall_wakes(kept, history.at)) == kept
+    assert len(kept.refills) == 15
 
 
 rates = st.floats(0, 5000)

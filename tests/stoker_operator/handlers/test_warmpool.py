@@ -208,3 +208,25 @@ async def test_standbys_have_no_label_of_a_deployment() -> None:
     assert names.LABEL_DEPLOYMENT not in pod["metadata"]["labels"]
     assert pod["metadata"]["labels"]["team"] == "a"
     assert pod["spec"]["nodeSelector"] == {"x": "y"}
+
+
+async def test_what_sizes_a_pool_survives_a_restart() -> None:
+    """Wakes that standbys hardly shorten are worth few of them, whoever counts them."""
+    world = PoolWorld().add(make_pool(size={"min": 1, "max": 5}), make_warm())
+    await world.fill()
+    memory = world.pools.known(POOL)
+    assert memory is not None
+    memory.wakes = memory.wakes.with_wakes(200, 0.05, world.now).with_refill(4.0).with_refill(40.0)
+    await world.settle()
+    sizing, wakes = world.pool_status.sizing, world.pool_status.wakes
+    assert wakes is not None
+    world.restart()
+    await world.settle()
+    assert (world.pool_status.sizing, world.pool_status.wakes) == (sizing, wakes)
+    recalled = world.pools.known(POOL)
+    assert recalled is not None
+    assert recalled.wakes == memory.wakes
+    writes = len(world.cluster.writes)
+    world.now += 600
+    await world.settle()
+    assert len(world.cluster.writes) == writes, "time alone is no news"
