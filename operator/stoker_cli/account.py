@@ -52,8 +52,8 @@ def show_pool(console: Console, pool: Mapping[str, Any], now: float) -> None:
     console.print(f"[bold]{name}[/] is {ready.reason if ready else 'new'}")
     if sizing := status.sizing:
         say(console, f"{sizing.desired} standbys wanted: {sizing.message}")
-        figures = sizing.model_dump(by_alias=True, exclude_none=True)
-        figures = {key: figures[key] for key in figures if key not in ("desired", "message")}
+        said = {"desired", "reason", "message"}
+        figures = sizing.model_dump(by_alias=True, exclude_none=True, exclude=said)
         counts = {key: getattr(status, key) for key in ("standby", "starting", "adopted")}
         console.print(_rows(f"decision: {sizing.reason}", (), (counts | figures).items()))
     console.print(_conditions(status.conditions))

@@ -11,16 +11,26 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from stoker_cli.account import show_deployment, show_pool
+from stoker_api.status import LLMDeploymentStatus
+from stoker_cli.account import describe_wait, show_deployment, show_pool
+from stoker_cli.option import Form, Output, print_json
 
 
 def why(
     name: Annotated[str, typer.Argument(help="The LLMDeployment, or the WarmPool.")],
     namespace: Annotated[str | None, typer.Option("--namespace", "-n")] = None,
+    output: Output = Form.TEXT,
 ) -> None:
     """Say why a deployment or pool has its size: decisions, what it waits for, what wakes took."""
     from stoker_cli.deployment import Deployments  # its Kubernetes client is slow to import
 
-    found = Deployments(namespace).find(name)
-    show = show_pool if found.get("kind") == "WarmPool" else show_deployment
-    show(Console(), found, time.time())
+    found, now = Deployments(namespace).find(name), time.time()
+    is_pool = found.get("kind") == "WarmPool"
+    if output == Form.TEXT:
+        show = show_pool if is_pool else show_deployment
+        return show(Console(), found, now)
+    metadata, status = found["metadata"], found.get("status", {})
+    told = {"kind": found.get("kind"), "namespace": metadata.get("namespace"), "name": name}
+    if not is_pool:
+        told["waitsFor"] = describe_wait(LLMDeploymentStatus.model_validate(status), now)
+    print_json(told | {"status": status})

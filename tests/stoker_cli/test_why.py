@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -38,6 +39,12 @@ def test_a_name_means_a_deployment_or_else_a_pool(name: str) -> None:
     result = ask(name)
     assert result.exit_code == 0, result.output
     assert f"{name} is new" in result.output
+
+
+@pytest.mark.parametrize(("name", "waits_for"), [("chat", "nothing"), ("shared", None)])
+def test_programs_get_the_status_and_what_is_waited_for(name: str, waits_for: str | None) -> None:
+    told = json.loads(CliRunner().invoke(app, ["why", name, "-o", "json"]).output)
+    assert (told["name"], told.get("waitsFor"), told["status"]) == (name, waits_for, {})
 
 
 def test_a_name_that_is_neither_is_refused() -> None:
