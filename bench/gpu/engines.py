@@ -10,17 +10,14 @@ import json
 import math
 import os
 import random
-import socket
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from figures import Figure
-from run import Engine, Load, measure_load, start_engine, wait_until_loaded
+from run import Engine, Load, measure_load, measure_requests, start_engine, wait_until_loaded
 from stand import Stand
 
 from stoker_runtime import wire
@@ -188,25 +185,16 @@ def mix_name(model: str) -> str:
 
 def run_mix(engine: Engine, requests: list[Request]) -> float:
     """Tokens per second over all requests, sent at once."""
-    started, num_made, running = time.monotonic(), 0, len(requests)
-    for number, one in enumerate(requests):
-        params = SamplingParams(max_tokens=one.num_made, temperature=0.6, ignore_eos=True)
-        wire.send(engine.socket, wire.Generate(f"mix-{number}", one.prompt, params))
-    while running:
-        for message in engine.receive():
-            for output in message.outputs if isinstance(message, wire.Outputs) else ():
-                running -= output.finish_reason is not None
-                num_made += len(output.token_ids)
-    return num_made / (time.monotonic() - started)
+    wishes = [
+        (one.prompt, SamplingParams(max_tokens=one.num_made, temperature=0.6, ignore_eos=True))
+        for one in requests
+    ]
+    return measure_requests(engine, wishes)[1]
 
 
 def start_standby(stand: Stand) -> Engine:
     """An engine process without a model, once it has imported all it will."""
-    ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", "stoker_runtime.engine", "--fd", str(theirs.fileno())]
-    with theirs:
-        process = subprocess.Popen([*command, *flags(stand)[:2]], pass_fds=[theirs.fileno()])
-    engine = Engine(process, ours, time.time())
+    engine = start_engine(None, flags(stand)[:2])
     wait_for(engine, wire.Settled)
     return engine
 

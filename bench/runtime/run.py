@@ -79,14 +79,14 @@ class Engine:
         self.process.wait()
 
 
-def start_engine(model: Path, flags: Sequence[str]) -> Engine:
-    """A new engine process, loading."""
+def start_engine(model: Path | None, flags: Sequence[str]) -> Engine:
+    """A new engine process, loading; without a model it will be a standby."""
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-m", "stoker_runtime.engine", "--fd", str(theirs.fileno())]
+    command = [sys.executable, "-m", "stoker_runtime.engine", "--fd", str(theirs.fileno()), *flags]
     with theirs:
         started_at = time.time()
         process = subprocess.Popen(
-            [*command, "--model", str(model), *flags],
+            command if model is None else [*command, "--model", str(model)],
             pass_fds=[theirs.fileno()],
             stderr=subprocess.DEVNULL,
         )
@@ -106,21 +106,30 @@ def wait_until_loaded(engine: Engine) -> dict[str, float]:
 
 
 def measure_load(engine: Engine, load: Load) -> tuple[float, float]:
-    """Seconds until every stream had its first token, tokens per second over all."""
+    """What `measure_requests` says of a load."""
     params = SamplingParams(max_tokens=load.answer, temperature=0.0, ignore_eos=True)
-    started = time.monotonic()
+    prompts = []
     for index in range(load.streams):
         offsets = [0 if i < load.shared else 7 * (index + 1) for i in range(load.prompt)]
-        ids = [(offset + 13 * i) % 1000 + 3 for i, offset in enumerate(offsets)]
+        prompts.append([(offset + 13 * i) % 1000 + 3 for i, offset in enumerate(offsets)])
+    return measure_requests(engine, [(ids, params) for ids in prompts])
+
+
+def measure_requests(
+    engine: Engine, requests: Sequence[tuple[list[int], SamplingParams]]
+) -> tuple[float, float]:
+    """Seconds until all, sent at once, had a first token; tokens per second until all ended."""
+    started = time.monotonic()
+    for index, (ids, params) in enumerate(requests):
         send(engine.socket, Generate(f"{started}-{index}", ids, params))
-    seen, num_tokens, first, running = set(), 0, 0.0, load.streams
+    seen, num_tokens, first, running = set(), 0, 0.0, len(requests)
     while running:
         for message in engine.receive():
             for output in message.outputs if isinstance(message, Outputs) else ():
                 running -= output.finish_reason is not None
                 num_tokens += len(output.token_ids)
                 seen.add(output.id)
-        if not first and len(seen) == load.streams:
+        if not first and len(seen) == len(requests):
             first = time.monotonic()
     return first - started, num_tokens / (time.monotonic() - started)
 
