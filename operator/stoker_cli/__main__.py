@@ -5,6 +5,9 @@ Knows which commands there are; does not know what they do. Installed as the scr
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from stoker_cli.bench.command import bench
@@ -19,10 +22,27 @@ from stoker_cli.why import why
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 app = typer.Typer(
     name="stoker",
-    help="Serverless language models on Kubernetes.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        print(f"stoker {version('stoker')}")
+        raise typer.Exit
+
+
+@app.callback()
+def group(
+    tell_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Say the version."),
+    ] = False,
+) -> None:
+    """Serverless language models on Kubernetes."""
+
+
 app.command()(bench)
 app.command()(chat)
 app.command()(quantize)

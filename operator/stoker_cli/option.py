@@ -38,6 +38,13 @@ def check_positive(**values: float | None) -> None:
             raise typer.BadParameter(f"--{option} must be above 0, was {value:g}")
 
 
+def check_order(low_option: str, low: int | None, high_option: str, high: int | None) -> None:
+    """Refuse bounds that leave nothing between them."""
+    if low is not None and high is not None and high < low:
+        words = f"{high_option} must be at least {low_option}"
+        raise typer.BadParameter(f"{words}, was {high} < {low}")
+
+
 def check_writable(option: str, path: Path | None) -> None:
     """Refuse a file that can't be written, before anything is done that would be lost with it."""
     if path is not None and (path.is_dir() or not path.parent.is_dir()):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stoker_cli.bench.options import time_option
-from stoker_cli.option import Form, Output, check_positive, check_writable
+from stoker_cli.option import Form, Output, check_order, check_positive, check_writable
 
 if TYPE_CHECKING:
     from stoker_cli.simulate.subject import Subject
@@ -59,6 +59,7 @@ def simulate(
 
     check_positive(idle_timeout=idle_timeout, cold_start=cold_start)
     check_positive(goal=goal, prefill=prefill, step=step, price=price)
+    check_order("--min-replicas", min_replicas, "--max-replicas", max_replicas)
     check_writable("--html", html)
     is_file = Path(name).exists() or name.endswith(FILES)
     place = (namespace, operator, operator_namespace)

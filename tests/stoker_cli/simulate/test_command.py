@@ -128,3 +128,10 @@ def test_a_time_that_is_none_is_refused_with_its_option(trace: Path) -> None:
 def test_a_missing_trace_is_refused_in_words(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["simulate", str(tmp_path / "none.csv")])
     assert result.exit_code == 2
+
+
+def test_bounds_that_leave_nothing_between_them_are_refused(trace: Path) -> None:
+    options = ["--min-replicas", "5", "--max-replicas", "2"]
+    result = CliRunner().invoke(app, ["simulate", str(trace), *options])
+    assert result.exit_code == 2
+    assert "--max-replicas must be at least --min-replicas" in " ".join(result.output.split())
