@@ -70,7 +70,7 @@ class Choice:
         self._rules = rules
         self._detokenizer = Detokenizer(vocabulary, skip_special=rules.skip_special)
         self._stops = StopFinder(rules.stops, include_stop=rules.include_stop)
-        self._pending = ""
+        self._pending: list[str] = []
         self._shown = 0
         """Characters handed out."""
         self._passed = 0
@@ -97,7 +97,7 @@ class Choice:
             self.num_tokens += len(ids) - visible
         else:
             self.num_tokens += len(ids)
-            self._pending += self._detokenizer.push(ids[:visible])
+            self._pending.append(self._detokenizer.push(ids[:visible]))
         if reason is not None:
             self._finish(reason)
         if reason == "stop" and ids and ids[-1] in self._rules.stop_ids:
@@ -105,7 +105,8 @@ class Choice:
 
     def take(self) -> Delta:
         """What is new and sure; it is handed out once."""
-        text, self._pending = self._pending, ""
+        text = "".join(self._pending)
+        self._pending.clear()
         self._shown += len(text)
         if not self._entries:
             return Delta(text, [])
@@ -132,19 +133,19 @@ class Choice:
     def _pass(self, text: str) -> None:
         self._passed += len(text)
         if self.num_tokens < self._rules.min_tokens:
-            self._pending += text
+            self._pending.append(text)
             return
-        self._pending += self._stops.push(text)
+        self._pending.append(self._stops.push(text))
         if self._stops.found is not None:
             self.finish_reason, self.stop_reason = "stop", self._stops.found
-            end = self._shown + len(self._pending)
+            end = self._shown + sum(map(len, self._pending))
             self._entries = [entry for entry in self._entries if entry.offset < end]
 
     def _finish(self, reason: str) -> None:
         """The engine's end: nothing held back may get lost."""
         self._pass(self._detokenizer.flush())
         if self.finish_reason is None:
-            self._pending += self._stops.flush()
+            self._pending.append(self._stops.flush())
             self.finish_reason = reason
 
 

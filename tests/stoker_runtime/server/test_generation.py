@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from stoker_runtime.server.generation import Choice, Generation, TextRules
 from stoker_runtime.wire import Output, TokenLogprob
 from support.letters import END, Letters
+
+CUTS = st.lists(st.integers(0, 100))
 
 
 def feed(choice: Choice, ids: list[int], cuts: list[int], reason: Any = "length") -> str:
@@ -28,24 +31,42 @@ def feed(choice: Choice, ids: list[int], cuts: list[int], reason: Any = "length"
     return shown
 
 
-@given(
-    st.text("abé€", max_size=20),
-    st.lists(st.text("abé", min_size=1, max_size=3), max_size=2),
-    st.lists(st.integers(0, 100)),
-    st.booleans(),
+def answer(ids: list[int], rules: TextRules) -> tuple[str, int, str]:
+    """What the rules say, token by token over the whole text: text, number of tokens, end."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text, begin = "", 0
+    for at, id in enumerate([*ids, None]):
+        shown = id is not None and not (rules.skip_special and id == END)
+        text += decoder.decode(Letters().token_bytes(id) if shown else b"", id is None)
+        num_tokens = min(at + 1, len(ids))
+        if num_tokens < rules.min_tokens:
+            begin = len(text)
+            continue
+        found = [(text.find(s, begin) + len(s), -len(s)) for s in rules.stops if s in text[begin:]]
+        if found:
+            end, length = min(found)
+            return text[: end if rules.include_stop else end + length], num_tokens, "stop"
+    return text, len(ids), "length"
+
+
+RULES = st.builds(
+    TextRules,
+    stops=st.lists(st.text("abé€\ufffd", min_size=1, max_size=3), max_size=3).map(tuple),
+    min_tokens=st.integers(0, 5),
+    include_stop=st.booleans(),
+    skip_special=st.booleans(),
+    logprobs=st.booleans(),
 )
-def test_text_is_the_same_for_any_run_of_tokens(
-    text: str, stops: list[str], cuts: list[int], logprobs: bool
+TOKENS = st.lists(st.sampled_from([*"abé€".encode(), END]), min_size=1, max_size=20)
+
+
+@given(TOKENS | st.text("abé€", min_size=1).map(lambda text: list(text.encode())), RULES, CUTS)
+def test_text_is_what_the_rules_say_for_any_run_of_tokens(
+    ids: list[int], rules: TextRules, cuts: list[int]
 ) -> None:
-    rules = TextRules(stops=tuple(stops), logprobs=logprobs)
-    one, other = Choice(0, Letters(), rules), Choice(0, Letters(), rules)
-    ids = list(text.encode())
-    shown = feed(one, ids, cuts)
-    assert shown == feed(other, ids, [])
-    assert one.finish_reason == other.finish_reason
-    assert one.num_tokens == other.num_tokens
-    if not stops:
-        assert shown == text
+    choice = Choice(0, Letters(), rules)
+    shown = feed(choice, ids, cuts)
+    assert (shown, choice.num_tokens, choice.finish_reason) == answer(ids, rules)
 
 
 def test_the_end_token_is_counted_and_not_shown() -> None:
