@@ -4,11 +4,13 @@ import ast
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
@@ -33,6 +35,7 @@ MANUALS = sorted(
     for path in {*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("runtime/**/*.md")}
     if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 )
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 PARAGRAPHS = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 
@@ -187,6 +190,24 @@ def test_commands_of_the_manual_exist(path: Path) -> None:
     assert ours - known == set()
 
 
+@pytest.mark.parametrize("path", [*MANUALS, *EXAMPLES], ids=named)
+def test_commands_of_the_manual_are_understood(path: Path) -> None:
+    """Each with its arguments and options, as the parser takes them; nothing is run."""
+    stoker = typer.main.get_command(app)
+    code = path.read_text() if path.suffix == ".yaml" else "\n".join(commands(path))
+    for words in re.findall(r"(?:^|`|# +)stoker ([a-z][^`\n]* [^`\n]+)", code, re.MULTILINE):
+        name, *arguments = shlex.split(words, comments=True)
+        assert isinstance(stoker, typer.core.TyperGroup)
+        command = stoker.commands[name]
+        if "--help" not in arguments:
+            assert command.make_context(name, arguments).command is command
+
+
+def commands(path: Path) -> list[str]:
+    """The code of a manual, without placeholders for more of the same and what is optional."""
+    return [one for one in PARAGRAPHS.findall(path.read_text()) if not re.search(r"[…\[]", one)]
+
+
 @pytest.mark.parametrize("path", MANUALS, ids=named)
 def test_links_and_paths_of_the_manual_lead_somewhere(path: Path) -> None:
     text = path.read_text()
@@ -246,7 +267,7 @@ def test_the_chart_sets_settings_that_exist(template: str, settings: type) -> No
     assert given - {pages.variable(name) for name in pages.field_docs(settings)} == set()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=named)
+@pytest.mark.parametrize("path", EXAMPLES, ids=named)
 def test_samples_are_listed_and_begin_with_what_they_show(path: Path) -> None:
     assert f"]({path.name})" in (ROOT / "examples/README.md").read_text()
     assert path.read_text().startswith("# ")
