@@ -35,6 +35,7 @@ _REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"monitoring": {"alerts": "yes"}}, "/monitoring/alerts"),
     ({"monitoring": {"labels": {"release": 1}}}, "/monitoring/labels/release"),
     ({"internalKey": {"secret": "x"}}, "/internalKey"),
+    ({"userRoles": "edit"}, "/userRoles"),
 ]
 
 
@@ -206,3 +207,22 @@ def test_a_gateway_may_only_list_and_watch(helm: Path) -> None:
         if one["kind"] == "ClusterRole" and one["metadata"]["name"].endswith("gateway")
     ]
     assert [rule["verbs"] for rule in role["rules"]] == [["list", "watch"]] * 2
+
+
+def test_who_may_edit_a_namespace_may_edit_its_models_and_who_views_it_only_sees_them(
+    helm: Path,
+) -> None:
+    label = "rbac.authorization.k8s.io/aggregate-to-"
+    found = {
+        name.removeprefix(label): one["rules"][0]
+        for one in _render(helm)
+        for name in one["metadata"].get("labels", {})
+        if name.startswith(label)
+    }
+    assert found["view"]["verbs"] == ["get", "list", "watch"]
+    assert "create" in found["edit"]["verbs"]
+    for rule in found.values():
+        assert {"llmdeployments", "warmpools"} <= set(rule["resources"])
+        assert not any(resource.endswith("/status") for resource in rule["resources"])
+    for without in ({"userRoles": False}, {"crds": {"install": False}}):
+        assert label not in str(_render(helm, without))
