@@ -17,15 +17,6 @@ from tokenizers import Tokenizer as Backend
 
 from stoker_runtime.errors import ArchitectureUnsupported, CheckpointBroken, CheckpointNotFound
 
-_NAMED = (
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-)
 _SPACE_MARK = "▁"
 
 
@@ -125,13 +116,20 @@ def read_config(folder: Path) -> TokenizerConfig:
         raise CheckpointBroken(f"{path} is not JSON: {error}") from None
     if not isinstance(data, dict):
         raise CheckpointBroken(f"{path} must hold a JSON object")
-    named = {name: _content(data[name]) for name in _NAMED if data.get(name)}
+    named = {name: token for name, token in data.items() if _is_token(name, token)}
     extra = data.get("extra_special_tokens") or data.get("additional_special_tokens") or []
+    if isinstance(extra, dict):  # with names, as Gemma 3 has it
+        named, extra = named | extra, []
     return TokenizerConfig(
-        special_tokens=named,
-        extra_tokens=tuple(_content(token) for token in extra),
+        special_tokens={name: _content(token) for name, token in named.items()},
+        extra_tokens=tuple(map(_content, extra)),
         chat_template=_read(folder / "chat_template.jinja") or _pick_template(data),
     )
+
+
+def _is_token(name: str, value: object) -> bool:
+    """`bos_token` and the like; `add_bos_token` is a switch."""
+    return name.endswith("_token") and isinstance(value, str | dict) and bool(value)
 
 
 def _content(token: object) -> str:

@@ -52,6 +52,9 @@ def add_bos_template(folder: Path) -> None:
         {"add_bos_token": True, "add_eos_token": True},
         {"add_eos_token": False},
         {"extra_special_tokens": ["<tool>"]},
+        {"extra_special_tokens": {"tool_token": "<tool>"}},
+        {"extra_special_tokens": {}, "additional_special_tokens": ["<tool>"]},
+        {"tool_token": "<tool>"},
     ],
     ids=str,
 )
@@ -62,7 +65,9 @@ def test_encodes_as_transformers_does(folder: Path, in_json: bool, fields: dict[
     configure(folder, **fields)
     theirs, ours = AutoTokenizer.from_pretrained(folder), Tokenizer(folder)
     assert ours.config.special_tokens["bos_token"] == theirs.bos_token
-    for text in [*TEXTS, "a<tool>b"]:
+    named = {"tool_token": theirs.special_tokens_map.get("tool_token")}
+    assert named == {"tool_token": ours.config.special_tokens.get("tool_token")}
+    for text in [*TEXTS, "a<tool>b", "a tool_token"]:
         assert ours.encode(text) == theirs(text)["input_ids"], text
         plain = theirs(text, add_special_tokens=False)["input_ids"]
         assert ours.encode(text, add_special_tokens=False) == plain, text
