@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stoker_runtime.errors import CheckpointBroken
-from stoker_runtime.model.fields import Fields
+from stoker_runtime.fields import Fields
 
 ExpertNames = Literal["mixtral", "qwen"]
 """How a checkpoint names the tensors of experts."""

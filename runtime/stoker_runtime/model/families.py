@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from stoker_runtime.fields import Fields
 from stoker_runtime.model.experts import ExpertNames
-from stoker_runtime.model.fields import Fields
 
 Activation = Literal["silu", "gelu_pytorch_tanh"]
 Biases = Literal["attention_bias", "qkv_bias", "always", "never"]
@@ -84,7 +84,6 @@ def has_rope(fields: Fields, index: int) -> bool:
 
 _GEMMA_DEFAULTS = {
     "tie_word_embeddings": True,
-    "hidden_activation": "gelu_pytorch_tanh",
     "head_dim": 256,
     "query_pre_attn_scalar": 256,
     "sliding_window": 4096,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stoker_runtime.errors import CheckpointBroken
-from stoker_runtime.model.fields import Fields
+from stoker_runtime.fields import Fields
 
 Stretch = Literal["default", "linear", "llama3", "yarn", "longrope"]
 _KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stoker_runtime.errors import ArchitectureUnsupported, CheckpointBroken, CheckpointNotFound
+from stoker_runtime.fields import Fields
 from stoker_runtime.model.experts import ExpertsSpec, is_sparse, parse_experts
 from stoker_runtime.model.families import FAMILIES, Family, has_rope
-from stoker_runtime.model.fields import Fields
 from stoker_runtime.model.rope import GLOBAL, LOCAL, RopeSpec, parse_local_ropes, parse_one_rope
 from stoker_runtime.parallel.share import WHOLE, Share
 from stoker_runtime.quant.spec import QuantSpec, parse_quantization
@@ -164,10 +164,11 @@ def _parse_spec(
     document: dict[str, Any], architecture: str, eos_token_ids: tuple[int, ...]
 ) -> ModelSpec:
     family = FAMILIES[architecture]
-    fields = Fields(document, defaults=family.defaults)
-    fields.check(family.activation_field, (family.activation,))
-    fields.check("use_bidirectional_attention", (False, None))
-    fields.check("is_encoder_decoder", (False, None))
+    defaults = {family.activation_field: family.activation, **family.defaults}
+    fields = Fields(document, defaults=defaults)
+    fields.one_of(family.activation_field, (family.activation,))
+    fields.one_of("use_bidirectional_attention", (False,), False)
+    fields.one_of("is_encoder_decoder", (False,), False)
     heads = fields.size("num_attention_heads")
     head_dim = _parse_head_dim(fields, heads)
     parse = parse_local_ropes if family.has_local_rope else parse_one_rope
@@ -196,7 +197,7 @@ def _parse_spec(
         score_softcap=fields.maybe_number("attn_logit_softcapping") if family.is_gemma else None,
         logit_softcap=fields.maybe_number("final_logit_softcapping") if family.is_gemma else None,
         experts=parse_experts(fields, family.experts) if family.experts else None,
-        quantization=_parse_quantization(fields.value("quantization_config")),
+        quantization=_parse_quantization(fields),
     )
 
 
@@ -263,14 +264,9 @@ def _pick_rope(fields: Fields, family: Family, index: int, *, has_window: bool) 
     return 1 if family.has_local_rope and has_window else 0
 
 
-def _parse_quantization(document: object) -> QuantSpec | None:
-    if document is None:
-        return None
-    if not isinstance(document, dict):
-        raise CheckpointBroken(
-            f"config.json: `quantization_config` must be an object, was {document!r}"
-        )
-    return parse_quantization(document)
+def _parse_quantization(fields: Fields) -> QuantSpec | None:
+    name = "quantization_config"
+    return None if fields.value(name) is None else parse_quantization(fields.child(name))
 
 
 def _parse_ends(document: dict[str, Any]) -> tuple[int, ...]:

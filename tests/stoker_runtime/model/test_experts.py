@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from stoker_runtime.errors import CheckpointBroken
+from stoker_runtime.fields import Fields
 from stoker_runtime.model.experts import ExpertsSpec, is_sparse, parse_experts
-from stoker_runtime.model.fields import Fields
 
 QWEN = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 MIXTRAL = {"num_local_experts": 8, "num_experts_per_tok": 2, "intermediate_size": 48}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stoker_runtime.errors import ArchitectureUnsupported, CheckpointBroken
-from stoker_runtime.model.fields import Fields
+from stoker_runtime.fields import Fields
 from stoker_runtime.model.rope import RopeSpec, parse_local_ropes, parse_one_rope
 
 LLAMA_3 = {

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from stoker_runtime.errors import ArchitectureUnsupported, CheckpointBroken
-from stoker_runtime.model.fields import Fields
+from stoker_runtime.fields import Fields
 
 
 def test_null_is_not_absent_where_a_family_has_a_default() -> None:
@@ -20,7 +20,8 @@ def test_null_and_absent_take_the_reader_s_default() -> None:
     assert Fields({}).number("a", 0.5) == 0.5
     assert Fields({}).maybe_number("a") is None
     assert not Fields({}).flag("a")
-    Fields({}).check("a", ("silu",))
+    assert Fields({}).one_of("a", ("silu",), "silu") == "silu"
+    assert Fields({}).flag("a", default=True)
 
 
 @pytest.mark.parametrize("value", [True, "3", 0, -1, 2.0, [], 2**31])
@@ -47,4 +48,4 @@ def test_a_field_of_an_object_is_named_with_its_path() -> None:
 
 def test_what_makes_sense_and_has_no_code_is_unsupported() -> None:
     with pytest.raises(ArchitectureUnsupported, match=r"`a` 'gelu' is not supported; .*'silu'"):
-        Fields({"a": "gelu"}).check("a", ("silu",))
+        Fields({"a": "gelu"}).one_of("a", ("silu",))

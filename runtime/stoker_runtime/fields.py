@@ -1,17 +1,18 @@
 """Reads typed fields of a JSON object and names the one that is wrong.
 
-Knows JSON's types only; does not know what the fields mean. Used for `config.json` by `spec`,
-`rope` and `experts`.
+Knows JSON's types only; does not know what the fields mean. Used for `config.json` by `model` and
+`quant`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from stoker_runtime.errors import ArchitectureUnsupported, CheckpointBroken
 
 _LARGEST = 2**31 - 1
+Choice = TypeVar("Choice")
 
 
 class Fields:
@@ -52,12 +53,12 @@ class Fields:
         """A positive number, or None when absent."""
         return None if self._document.get(name) is None else self.number(name)
 
-    def flag(self, name: str) -> bool:
-        """True or false; absent is false."""
+    def flag(self, name: str, default: bool = False) -> bool:
+        """True or false."""
         value = self._document.get(name)
         if value is not None and not isinstance(value, bool):
             raise self.wrong(name, "true or false", value)
-        return bool(value)
+        return default if value is None else value
 
     def numbers(self, name: str, length: int) -> tuple[float, ...]:
         """So many positive numbers."""
@@ -68,11 +69,20 @@ class Fields:
             raise self.wrong(name, f"a list of {length} numbers > 0", values)
         return tuple(good)
 
-    def check(self, name: str, choices: Sequence[object]) -> None:
-        """Absent, or one of the values that there is code for."""
-        value = self._document.get(name, choices[0])
-        if value not in choices:
-            raise self.unsupported(name, value, choices)
+    def one_of(self, name: str, choices: Sequence[Choice], default: Choice | None = None) -> Choice:
+        """One of the values that there is code for; True is no number here."""
+        value = self._document.get(name)
+        value = default if value is None else value
+        for choice in choices:
+            if value == choice and type(value) is type(choice):
+                return choice
+        raise self.unsupported(name, value, choices)
+
+    def check_absent(self, *names: str) -> None:
+        """Options without code must be off."""
+        for name in names:
+            if value := self._document.get(name):
+                raise self.unsupported(name, value, (None,))
 
     def child(self, name: str, defaults: Mapping[str, Any] | None = None) -> Fields:
         """An object in this one, empty when absent."""
