@@ -68,8 +68,9 @@ def advise(outcomes: Mapping[str, Outcome], goal: Goal, spending: Spending) -> s
         return f"Change {best}: {_compare(others[best], given, goal, spending)}."
     if goal.is_met(given):
         return f"Nothing to change: {aim} are reached, by no other setting here."
-    best = max(others, key=lambda name: others[name].attainment(goal.wait_s))
-    if others[best].attainment(goal.wait_s) < given.attainment(goal.wait_s) + BETTER:
+    near = {name: (one.attainment(goal.wait_s), -one.spent.total) for name, one in others.items()}
+    best = max(near, key=near.__getitem__)
+    if near[best][0] < given.attainment(goal.wait_s) + BETTER:
         return f"No setting here reaches {aim} or comes nearer than what was given."
     words = _compare(others[best], given, goal, spending)
     return f"No setting here reaches {aim}; nearest is {best}: {words}."

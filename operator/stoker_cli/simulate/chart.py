@@ -44,22 +44,23 @@ def draw_blocks(values: Sequence[float]) -> str:
 
 
 def spread(samples: Sequence[Sample], cells: int) -> dict[str, list[float]]:
-    """Series over equal stretches of time: arrivals a second, waiting, ready, starting."""
+    """Series over equal stretches of time: arrivals a second, and the most of each state.
+
+    Between two samples nothing changes, so what the earlier one saw holds until the later one.
+    """
     series = {name: [0.0] * cells for name in NAMES}
     end = samples[-1].at if samples else 0.0
     width_s = max(end / cells, 1e-9)
-    held = 0
+    held, last = 0, (0, 0, 0)
     for sample in samples:
         cell = min(cells - 1, int(sample.at / width_s))
-        for name in NAMES[1:]:
-            for later in range(held + 1, cell):
-                series[name][later] = series[name][held]
+        seen = (sample.queued, sample.ready, sample.starting)
         series["arrivals a second"][cell] += sample.arrivals / width_s
-        for name, value in zip(
-            NAMES[1:], (sample.queued, sample.ready, sample.starting), strict=True
-        ):
-            series[name][cell] = max(series[name][cell], value)
-        held = cell
+        for name, then, now in zip(NAMES[1:], last, seen, strict=True):
+            values = series[name]
+            values[held + 1 : cell] = [float(then)] * (cell - held - 1)
+            values[cell] = max(values[cell], now)
+        held, last = cell, seen
     return series
 
 

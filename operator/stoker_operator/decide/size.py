@@ -20,7 +20,7 @@ OVERHEAD = 0.2
 """Cache and activations, as a share of the weights."""
 
 _SIZE = re.compile(
-    r"(?<![0-9.])(?:([0-9]+)x)?([0-9]+(?:\.[0-9]+)?)([bm])(?![a-z0-9])", re.IGNORECASE
+    r"(?<![0-9.])(?<![-_]a)(?:([0-9]+)x)?([0-9]+(?:\.[0-9]+)?)([bm])(?![a-z0-9])", re.IGNORECASE
 )
 _BITS = {
     Quantization.NONE: 16,
@@ -45,7 +45,10 @@ class Guess:
 
 
 def parameters_of(model: str) -> float | None:
-    """Billions of parameters: `Llama-3-8B` 8, `Mixtral-8x7B` 56, `Qwen3-30B-A3B` 30."""
+    """Billions of parameters: `Llama-3-8B` 8, `Mixtral-8x7B` 56, `Qwen3-30B-A3B` 30.
+
+    What a token uses of them (`A3B`) says nothing of their number: of `MoE-A2.7B` none is known.
+    """
     sizes = [
         int(times or 1) * float(count) * (0.001 if unit in "mM" else 1)
         for times, count, unit in _SIZE.findall(model)

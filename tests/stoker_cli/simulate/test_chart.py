@@ -29,6 +29,17 @@ def test_replicas_stay_between_looks_and_arrivals_are_rates() -> None:
     assert spread([], 4)["ready"] == [0, 0, 0, 0]
 
 
+def test_a_peak_ends_with_the_sample_that_ends_it_however_long_nothing_is_seen_then() -> None:
+    samples = [
+        Sample(0.0, 9, 9, 0, 5, 1, "Busy"),
+        Sample(1.0, 0, 0, 1, 1, 0, "IdleWindow"),
+        Sample(100.0, 1, 0, 0, 0, 0, "IdleTimeout"),
+    ]
+    series = spread(samples, 10)
+    assert series["waiting"] == [9] + [0] * 9
+    assert series["ready"] == [5] + [1] * 8 + [0]
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(45, "45 s"), (1800, "30 min"), (160_920, "44.7 h"), (604_800, "7 d"), (0, "0 s")],
