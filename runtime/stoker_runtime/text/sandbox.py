@@ -42,7 +42,10 @@ _TURN = 16
 _MAX_BITS = 4096
 _GROWING = frozenset({"translate", "expandtabs", "maketrans", "encode"})
 """Methods of texts that no template needs and whose result can't be foreseen."""
-_COMPARING = frozenset({"sort", "dictsort", "unique", "groupby", "min", "max", "eq", "==", "in"})
+_COMPARING = frozenset(
+    {"sort", "dictsort", "unique", "groupby", "min", "max"}
+    | {"eq", "equalto", "==", "ne", "!=", "in"}
+)
 """Filters and tests that read all of what they are given."""
 _DROPPED = ("wordwrap", "urlize", "xmlattr", "pprint", "filesizeformat", "striptags")
 _WIDE = re.compile(r"\d{4,}|\*|\{[^{}]*\{")
@@ -123,7 +126,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         text = cast(BuiltinMethodType, value).__self__
 
         def call(*args: object, **kwargs: object) -> str:
-            _check_format(cast(str, text), [args, kwargs])
+            _check_format(cast(str, text), "{", [args, kwargs])
             return wrapped(*args, **kwargs)
 
         return call
@@ -132,7 +135,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """An operator whose result may be much larger than its operands."""
         _tank.get().burn(_CALL)
         if operator == "%" and isinstance(left, str):
-            _check_format(left, right)
+            _check_format(left, "%", right)
         elif operator == "**":
             _check_power(left, right)
         elif operator == "*":
@@ -268,8 +271,9 @@ def _settle(name: str, args: tuple[object, ...]) -> tuple[object, ...]:
 
 def _foresee(name: str, value: object, given: Sequence[object]) -> None:
     """Pay for reading a call's values, and refuse one whose result would be huge."""
+    pay = _measure if name in _COMPARING else _weigh
     for part in (value, *given):
-        _weigh(part)
+        pay(part)
     size = len(value) if isinstance(value, str | list | tuple | dict) else 1
     factor = _largest(given)
     match name:
@@ -278,13 +282,11 @@ def _foresee(name: str, value: object, given: Sequence[object]) -> None:
         case "string" | "tojson" | "e" | "escape" | "forceescape":
             size = _measure(value)
         case "format" if isinstance(value, str):
-            _check_format(value, given)
+            _check_format(value, "%", given)
         case "round":
             _check_power(10, factor)
         case "sum" if any(isinstance(part, list | tuple) for part in given):
             raise TooCostly("the chat template joins lists one by one")
-        case _ if name in _COMPARING:
-            _measure([value, *given])
     limit = MAX_ITEMS if isinstance(value, list | tuple) and name != "join" else MAX_CHARS
     if factor > 1 and max(size, 1) * factor > limit:
         raise TooCostly("the chat template makes something huge")
@@ -315,10 +317,11 @@ def _foresee_joints(name: str, value: object, given: Sequence[object]) -> tuple[
     return (len(items) if isinstance(items, list | tuple) else size), max(longest, 1)
 
 
-def _check_format(text: str, values: object) -> None:
+def _check_format(text: str, sign: str, values: object) -> None:
+    """Every `sign` in the text may stand for all of the values."""
     if _WIDE.search(text):
         raise TooCostly("the chat template formats to a great width")
-    if (text.count("{") + text.count("%")) * _measure(values) > MAX_CHARS:
+    if text.count(sign) * _measure(values) > MAX_CHARS:
         raise TooCostly("the chat template makes something huge")
 
 

@@ -63,6 +63,8 @@ COSTLY = {
     "{% for a in range(9999) %}{% if y in x %}{% endif %}{% endfor %}",
     "comparisons": "{% set x = {'a': 'a' * 999999} %}{% set y = {'a': 'b' * 999999} %}"
     "{% for a in range(9999) %}{% if x == y %}{% endif %}{% endfor %}",
+    "comparisons by test": "{% set x = ['a' * 999999] %}{% set y = ['b' * 999999] %}"
+    "{% for a in range(9999) %}{% if x is equalto y %}{% endif %}{% endfor %}",
     "lists joined one by one": "{{ ([[1] * 1000] * 9999) | sum(start=[]) | length }}",
     "rounded": "{{ 5 | round(9999999, 'floor') }}",
     "cuts": "{% set x = 'a' * 9999999 %}{% for a in range(99999) %}{% set y = x[1:] %}{% endfor %}",
