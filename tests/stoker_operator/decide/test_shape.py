@@ -10,6 +10,7 @@ import pytest
 
 from stoker_operator.decide.shape import Shape, Stored, declared_quantization, derive_shape
 from stoker_runtime.errors import ArchitectureUnsupported, CheckpointBroken
+from stoker_runtime.fields import Fields
 from stoker_runtime.quant.spec import parse_quantization
 from support.configs import CONFIGS, LLAMA_8B, PHI_3_LONG, QWEN_MOE
 from support.families import FAMILIES, write_family
@@ -116,7 +117,7 @@ def test_reads_how_a_checkpoint_is_stored_as_the_runtime_does(
     declared: dict[str, Any], stored: Stored
 ) -> None:
     assert declared_quantization({"quantization_config": declared}) == stored
-    theirs = parse_quantization(declared)
+    theirs = parse_quantization(Fields(declared))
     assert theirs.group_size == stored.group_size
     assert stored.quantization == ("FP8" if theirs.storage == "fp8" else f"Int{theirs.bits}")
 
@@ -126,7 +127,7 @@ def test_refuses_a_format_that_the_runtime_refuses(declared: dict[str, Any]) -> 
     with pytest.raises(ValueError, match="`quantization_config"):
         declared_quantization({"quantization_config": declared})
     with pytest.raises((ArchitectureUnsupported, CheckpointBroken)):
-        parse_quantization(declared)
+        parse_quantization(Fields(declared))
 
 
 def test_a_checkpoint_that_says_nothing_is_not_quantised() -> None:
