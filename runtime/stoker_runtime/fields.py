@@ -84,12 +84,12 @@ class Fields:
             if value := self._document.get(name):
                 raise self.unsupported(name, value, (None,))
 
-    def child(self, name: str, defaults: Mapping[str, Any] | None = None) -> Fields:
+    def child(self, name: str) -> Fields:
         """An object in this one, empty when absent."""
         value = self._document.get(name)
         if value is not None and not isinstance(value, dict):
             raise self.wrong(name, "an object", value)
-        return Fields(value or {}, f"{self._prefix}{name}.", defaults)
+        return Fields(value or {}, f"{self._prefix}{name}.")
 
     def wrong(self, name: str, wanted: str, value: object) -> CheckpointBroken:
         """The error to raise for a value that makes no sense."""

@@ -173,6 +173,7 @@ def _parse_spec(
     head_dim = _parse_head_dim(fields, heads)
     parse = parse_local_ropes if family.has_local_rope else parse_one_rope
     ropes = parse(fields, head_dim)
+    quantization = fields.value("quantization_config")
     return ModelSpec(
         architecture=architecture,
         family=family,
@@ -197,7 +198,7 @@ def _parse_spec(
         score_softcap=fields.maybe_number("attn_logit_softcapping") if family.is_gemma else None,
         logit_softcap=fields.maybe_number("final_logit_softcapping") if family.is_gemma else None,
         experts=parse_experts(fields, family.experts) if family.experts else None,
-        quantization=_parse_quantization(fields),
+        quantization=None if quantization is None else parse_quantization(quantization),
     )
 
 
@@ -262,11 +263,6 @@ def _pick_rope(fields: Fields, family: Family, index: int, *, has_window: bool) 
     if family.skips_rope and not has_rope(fields, index):
         return None
     return 1 if family.has_local_rope and has_window else 0
-
-
-def _parse_quantization(fields: Fields) -> QuantSpec | None:
-    name = "quantization_config"
-    return None if fields.value(name) is None else parse_quantization(fields.child(name))
 
 
 def _parse_ends(document: dict[str, Any]) -> tuple[int, ...]:

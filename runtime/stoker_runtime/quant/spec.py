@@ -15,6 +15,7 @@ from stoker_runtime.fields import Fields
 Storage = Literal["gptq", "awq", "packed", "int8", "fp8"]
 Target = Literal["int8", "int4", "fp8"]
 """What weights are rounded to while loading."""
+_NAME = "quantization_config"
 _LAYOUTS = ("pack-quantized", "int-quantized", "float-quantized")
 _GROUP_SIZES = (32, 64, 128)
 
@@ -39,12 +40,13 @@ class QuantSpec:
     """Rows of the input are rounded to 8 bits too (W8A8)."""
 
 
-def parse_quantization(fields: Fields) -> QuantSpec:
-    """Check a `quantization_config` and read it.
+def parse_quantization(document: object) -> QuantSpec:
+    """Check the object that is a config's `quantization_config`, and read it.
 
     Raises `ArchitectureUnsupported` for what is not built, `CheckpointBroken` for what makes no
     sense; both name the field and its value.
     """
+    fields = Fields({_NAME: document}).child(_NAME)
     match fields.one_of("quant_method", ("gptq", "awq", "compressed-tensors")):
         case "gptq":
             return _parse_gptq(fields)

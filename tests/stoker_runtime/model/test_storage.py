@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stoker_runtime.fields import Fields
 from stoker_runtime.model.layout import plan_layout
 from stoker_runtime.model.spec import read_spec
 from stoker_runtime.model.storage import plan_storage
 from stoker_runtime.quant.spec import parse_quantization
 from support.checkpoints import write_checkpoint
 
-GPTQ = parse_quantization(Fields({"quant_method": "gptq", "bits": 4, "group_size": 32}))
+GPTQ = parse_quantization({"quant_method": "gptq", "bits": 4, "group_size": 32})
 ATTN = "model.layers.0.self_attn"
 
 

@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 
 from stoker_runtime.errors import ArchitectureUnsupported, CheckpointBroken
-from stoker_runtime.fields import Fields
 from stoker_runtime.quant.spec import QuantSpec, parse_quantization
 
-PREFIX = "quantization_config."
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": True, "sym": True}
 AWQ = {
     "quant_method": "awq",
@@ -107,7 +105,7 @@ def compressed(layout: str = "pack-quantized", **more: Any) -> dict[str, Any]:
     ids=["gptq", "gptq-v2", "awq", "w4a16", "w8a8", "w8a16", "fp8"],
 )
 def test_reads_what_the_writers_write(document: dict[str, Any], expected: QuantSpec) -> None:
-    assert parse_quantization(Fields(document, PREFIX)) == expected
+    assert parse_quantization(document) == expected
 
 
 @pytest.mark.parametrize(
@@ -147,11 +145,11 @@ def test_reads_what_the_writers_write(document: dict[str, Any], expected: QuantS
 )
 def test_refuses_by_field_and_value(document: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(ArchitectureUnsupported) as caught:
-        parse_quantization(Fields(document, PREFIX))
+        parse_quantization(document)
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
 @pytest.mark.parametrize("groups", [None, [], {}, {"group_0": 4}, {"group_0": {"weights": None}}])
 def test_a_config_that_makes_no_sense_is_broken(groups: object) -> None:
     with pytest.raises(CheckpointBroken, match=r"config\.json: `quantization_config\.config_gr"):
-        parse_quantization(Fields(compressed() | {"config_groups": groups}, PREFIX))
+        parse_quantization(compressed() | {"config_groups": groups})
