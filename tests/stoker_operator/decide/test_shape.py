@@ -10,8 +10,8 @@ import pytest
 
 from stoker_operator.decide.shape import Shape, Stored, declared_quantization, derive_shape
 from stoker_runtime.errors import ArchitectureUnsupported, CheckpointBroken
-from stoker_runtime.fields import Fields
-from stoker_runtime.quant.spec import parse_quantization
+from stoker_runtime.model.spec import read_spec
+from stoker_runtime.quant.spec import QuantSpec
 from support.configs import CONFIGS, LLAMA_8B, PHI_3_LONG, QWEN_MOE
 from support.families import FAMILIES, write_family
 
@@ -112,22 +112,31 @@ REFUSED: list[dict[str, Any]] = [
 ]
 
 
+def read_as_the_runtime_does(folder: Path, declared: dict[str, Any]) -> QuantSpec | None:
+    config = LLAMA_8B | {"quantization_config": declared}
+    (folder / "config.json").write_text(json.dumps(config))
+    return read_spec(folder).quantization
+
+
 @pytest.mark.parametrize(("declared", "stored"), SERVED, ids=str)
 def test_reads_how_a_checkpoint_is_stored_as_the_runtime_does(
-    declared: dict[str, Any], stored: Stored
+    tmp_path: Path, declared: dict[str, Any], stored: Stored
 ) -> None:
     assert declared_quantization({"quantization_config": declared}) == stored
-    theirs = parse_quantization(Fields(declared))
+    theirs = read_as_the_runtime_does(tmp_path, declared)
+    assert theirs is not None
     assert theirs.group_size == stored.group_size
     assert stored.quantization == ("FP8" if theirs.storage == "fp8" else f"Int{theirs.bits}")
 
 
 @pytest.mark.parametrize("declared", REFUSED, ids=str)
-def test_refuses_a_format_that_the_runtime_refuses(declared: dict[str, Any]) -> None:
+def test_refuses_a_format_that_the_runtime_refuses(
+    tmp_path: Path, declared: dict[str, Any]
+) -> None:
     with pytest.raises(ValueError, match="`quantization_config"):
         declared_quantization({"quantization_config": declared})
     with pytest.raises((ArchitectureUnsupported, CheckpointBroken)):
-        parse_quantization(Fields(declared))
+        read_as_the_runtime_does(tmp_path, declared)
 
 
 def test_a_checkpoint_that_says_nothing_is_not_quantised() -> None:
