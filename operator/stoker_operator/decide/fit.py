@@ -181,12 +181,15 @@ def suggest_fits(shape: Shape, question: Question) -> tuple[str, ...]:
 
 
 def _smaller(question: Question) -> Iterator[tuple[str, Question]]:
-    """A smaller cache, then fewer bits of weights: rounded while loading, or beforehand."""
+    """A smaller cache, then fewer bits of weights: rounded while loading, or beforehand.
+
+    Whole numbers of 8 bits take what floats of 8 bits do, and every GPU has them.
+    """
     if question.kv_dtype == "Auto":
-        yield "engine.kvCacheDtype: FP8", replace(question, kv_dtype="FP8")
+        yield "engine.kvCacheDtype: Int8", replace(question, kv_dtype="Int8")
     if question.is_stored:
         return
-    for name in ("FP8", "Int4"):
+    for name in ("Int8", "Int4"):
         if WEIGHT_BITS[name] < WEIGHT_BITS[question.quantization]:
             yield f"model.quantization: {name}", replace(question, quantization=name)
     for bits in (8, 4):

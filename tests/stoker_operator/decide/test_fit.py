@@ -110,7 +110,7 @@ def test_a_smaller_cache_or_a_shorter_length_is_offered_where_only_the_cache_is_
     assert f"engine.maxModelLen: {tokens}" in remedies
     assert check_fit(shape, replace(question, max_model_len=tokens)).fits
     small = suggest_fits(shape, replace(question, max_model_len=tokens * 3 // 2))
-    assert small[0] == "engine.kvCacheDtype: FP8"
+    assert small[0] == "engine.kvCacheDtype: Int8"
     chosen = replace(question, max_model_len=tokens * 3 // 2, kv_dtype="FP8")
     assert not any("kvCacheDtype" in remedy for remedy in suggest_fits(shape, chosen))
 
