@@ -16,6 +16,7 @@ from stoker_runtime.server.logprobs import (
     render_completion,
     render_prompt,
 )
+from stoker_runtime.server.openai import Ask
 from stoker_runtime.text.detokenize import Vocabulary
 
 FINGERPRINT = "stoker"
@@ -27,24 +28,12 @@ class AnswerPlan:
 
     id: str
     created: int
-    model: str
-    is_chat: bool
+    ask: Ask
     vocabulary: Vocabulary
     echoes: list[str]
     """The texts that come before each completion."""
-    logprobs: int | None
-    """Alternatives shown per token; None shows no log probabilities."""
-    stream: bool
-    include_usage: bool
-    """A stream ends with a chunk of token counts."""
-    continuous_usage: bool
-    """Every chunk has token counts."""
     prompts: tuple[list[int], ...] = ()
     """The ids of each answer's prompt; needed where its log probabilities are shown."""
-    echoes_logprobs: bool = False
-    """An echoed prompt has its log probabilities."""
-    prompt_logprobs: int | None = None
-    """Alternatives per prompt token in vLLM's field; None leaves the field out."""
 
 
 def usage(generation: Generation) -> Json:
@@ -63,28 +52,28 @@ def whole(plan: AnswerPlan, generation: Generation) -> Json:
     """A plain answer."""
     answer: Json = {
         "id": plan.id,
-        "object": "chat.completion" if plan.is_chat else "text_completion",
+        "object": "chat.completion" if plan.ask.is_chat else "text_completion",
         "created": plan.created,
-        "model": plan.model,
+        "model": plan.ask.model,
         "system_fingerprint": FINGERPRINT,
         "choices": [_choice(plan, choice) for choice in generation.choices],
         "usage": usage(generation),
     }
-    if plan.is_chat and plan.prompt_logprobs is not None:
+    if plan.ask.is_chat and plan.ask.prompt_logprobs is not None:
         answer["prompt_logprobs"] = _prompt_logprobs(plan, generation.choices[0])
     return answer
 
 
 def _choice(plan: AnswerPlan, choice: Choice) -> Json:
     delta = choice.take()
-    if not plan.is_chat:
+    if not plan.ask.is_chat:
         delta = prepend_echo(plan, choice, delta)
     content: Json = {"text": delta.text}
-    if plan.is_chat:
+    if plan.ask.is_chat:
         content = {"message": {"role": "assistant", "content": delta.text, "refusal": None}}
-    elif plan.prompt_logprobs is not None:
+    elif plan.ask.prompt_logprobs is not None:
         content["prompt_logprobs"] = _prompt_logprobs(plan, choice)
-    logprobs = None if plan.logprobs is None else render_logprobs(plan, choice, delta)
+    logprobs = None if plan.ask.params.logprobs is None else render_logprobs(plan, choice, delta)
     end: Json = {"logprobs": logprobs, "finish_reason": choice.finish_reason}
     return {"index": choice.index, **content, **end, "stop_reason": choice.stop_reason}
 
@@ -93,7 +82,7 @@ def prepend_echo(plan: AnswerPlan, choice: Choice, delta: Delta) -> Delta:
     """The beginning of a completion with the echoed prompt before it."""
     text = plan.echoes[choice.index]
     entries = delta.entries
-    if plan.echoes_logprobs:
+    if plan.ask.echoes_logprobs:
         ids = plan.prompts[choice.index]
         before = list_prompt_entries(ids, choice.prompt_logprobs, plan.vocabulary, text)
         entries = before + entries
@@ -102,12 +91,12 @@ def prepend_echo(plan: AnswerPlan, choice: Choice, delta: Delta) -> Delta:
 
 def render_logprobs(plan: AnswerPlan, choice: Choice, delta: Delta) -> Json:
     """The log probabilities of some tokens, in the shape of the route."""
-    num_top = plan.logprobs or 0
-    if plan.is_chat:
+    num_top = plan.ask.params.logprobs or 0
+    if plan.ask.is_chat:
         return render_chat(delta.entries, plan.vocabulary, num_top)
     echo_chars = len(plan.echoes[choice.index])
     return render_completion(delta.entries, plan.vocabulary, num_top, echo_chars)
 
 
 def _prompt_logprobs(plan: AnswerPlan, choice: Choice) -> list[Json | None]:
-    return render_prompt(choice.prompt_logprobs, plan.vocabulary, plan.prompt_logprobs or 0)
+    return render_prompt(choice.prompt_logprobs, plan.vocabulary, plan.ask.prompt_logprobs or 0)

@@ -117,7 +117,7 @@ class Service:
         sequences: list[tuple[list[int], SamplingParams]],
         plan: AnswerPlan,
     ) -> None:
-        stream = EventStream(exchange, generation, plan) if plan.stream else None
+        stream = EventStream(exchange, generation, plan) if plan.ask.stream else None
         if stream:
             generation.on_progress = exchange.on_writable = stream.flush
         try:
@@ -127,7 +127,7 @@ class Service:
             await generation.done
             if generation.failure:
                 raise self._too_many() if generation.overloaded else generation.failure
-            if not plan.stream:
+            if not stream:
                 exchange.send(200, _json(whole(plan, generation)))
         finally:
             self.engine.release(generation)
@@ -147,17 +147,10 @@ class Service:
         return AnswerPlan(
             id=("chatcmpl-" if ask.is_chat else "cmpl-") + os.urandom(16).hex(),
             created=int(time.time()),
-            model=self.config.model_name,
-            is_chat=ask.is_chat,
+            ask=ask,
             vocabulary=texts.tokenizer,
             echoes=[echo for echo in echoes for _ in range(ask.n)],
-            logprobs=ask.params.logprobs,
-            stream=ask.stream,
-            include_usage=ask.include_usage,
-            continuous_usage=ask.continuous_usage,
             prompts=prompts,
-            echoes_logprobs=ask.echoes_logprobs,
-            prompt_logprobs=ask.prompt_logprobs,
         )
 
 

@@ -34,15 +34,16 @@ class EventStream:
         self._exchange = exchange
         self._generation = generation
         self._plan = plan
+        self._is_chat, self._tells_usage = plan.ask.is_chat, plan.ask.include_usage
         self._unended = list(generation.choices)
-        self._echoing = {at for at, text in enumerate(plan.echoes) if text and not plan.is_chat}
+        self._echoing = {at for at, text in enumerate(plan.echoes) if text and not self._is_chat}
         """Answers whose prompt is still to be shown."""
         self._opened = False
         self._silent = True
         """Nothing was written since the last `keep_alive`."""
-        kind = "chat.completion.chunk" if plan.is_chat else "text_completion"
+        kind = "chat.completion.chunk" if self._is_chat else "text_completion"
         common: Json = {"id": plan.id, "object": kind, "created": plan.created}
-        common |= {"model": plan.model, "system_fingerprint": FINGERPRINT}
+        common |= {"model": plan.ask.model, "system_fingerprint": FINGERPRINT}
         self._common = b"data: " + _json(common)[:-1]
         self._prefixes = [
             self._common + b',"choices":[{"index":%d,' % choice.index
@@ -62,7 +63,7 @@ class EventStream:
             parts += self._chunks(choice)
         self._unended = [c for c in self._unended if c.finish_reason is None]
         if finished:
-            if self._plan.include_usage:
+            if self._tells_usage:
                 counts = _json(usage(self._generation))
                 parts.append(self._common + b',"choices":[],"usage":' + counts + b"}\n\n")
             exchange.end(b"".join(parts) + _DONE)
@@ -81,7 +82,7 @@ class EventStream:
         """The head, and the roles, which come before the first token."""
         self._opened = True
         self._exchange.begin()
-        if not self._plan.is_chat:
+        if not self._is_chat:
             return []
         return [prefix + _ROLE + self._tail() for prefix in self._prefixes]
 
@@ -93,25 +94,25 @@ class EventStream:
             delta = prepend_echo(self._plan, choice, delta)
         chunks = [self._content(choice, delta)] if delta.text or delta.entries else []
         if choice.finish_reason is not None:
-            body = b'"delta":{}' if self._plan.is_chat else b'"text":""'
+            body = b'"delta":{}' if self._is_chat else b'"text":""'
             reasons = choice.finish_reason.encode(), _json(choice.stop_reason)
             end = b'%b,"logprobs":null,"finish_reason":"%b","stop_reason":%b}]' % (body, *reasons)
             chunks.append(self._prefixes[choice.index] + end + self._tail())
         return chunks
 
     def _content(self, choice: Choice, delta: Delta) -> bytes:
-        plan, text, logprobs = self._plan, _json(delta.text), b"null"
-        if plan.logprobs is not None and delta.entries:
-            logprobs = _json(render_logprobs(plan, choice, delta))
-        body = b'"delta":{"content":%b}' % text if plan.is_chat else b'"text":' + text
+        text, logprobs = _json(delta.text), b"null"
+        if delta.entries:
+            logprobs = _json(render_logprobs(self._plan, choice, delta))
+        body = b'"delta":{"content":%b}' % text if self._is_chat else b'"text":' + text
         end = b'%b,"logprobs":%b,"finish_reason":null}]' % (body, logprobs)
         return self._prefixes[choice.index] + end + self._tail()
 
     def _tail(self) -> bytes:
         """The end of a chunk; with usage asked for, all chunks but the last have none."""
-        if self._plan.continuous_usage:
+        if self._plan.ask.continuous_usage:
             return b',"usage":' + _json(usage(self._generation)) + b"}\n\n"
-        return b',"usage":null}\n\n' if self._plan.include_usage else b"}\n\n"
+        return b',"usage":null}\n\n' if self._tells_usage else b"}\n\n"
 
     def _fail(self) -> None:
         """Say in the stream what went wrong, if the status is already gone."""

@@ -11,6 +11,7 @@ import pytest
 from stoker_runtime.server import refusal
 from stoker_runtime.server.exchange import Exchange, Request
 from stoker_runtime.server.generation import Choice, Generation, TextRules
+from stoker_runtime.server.openai import read_chat, read_completion
 from stoker_runtime.server.payload import AnswerPlan
 from stoker_runtime.server.stream import EventStream
 from stoker_runtime.wire import FinishReason, Output
@@ -38,18 +39,13 @@ class Scene:
         choices = [Choice(at, Letters(), TextRules()) for at in range(num_choices)]
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.generation = Generation(choices, 0.0, done, prompt_tokens=3)
-        plan = AnswerPlan(
-            id="id",
-            created=1,
-            model="m",
-            is_chat=is_chat,
-            vocabulary=Letters(),
-            echoes=[echo] * num_choices,
-            logprobs=None,
-            stream=True,
-            include_usage=True,
-            continuous_usage=False,
+        read, prompt = (read_chat, b'"messages":[{"role":"user","content":"a"}]')
+        if not is_chat:
+            read, prompt = (read_completion, b'"prompt":"a"')
+        ask = read(
+            b'{"model":"m","stream":true,"stream_options":{"include_usage":true},%b}' % prompt
         )
+        plan = AnswerPlan("id", 1, ask, Letters(), [echo] * num_choices)
         self.stream = EventStream(self.exchange, self.generation, plan)
         self.generation.on_progress = self.stream.flush
 
