@@ -6,8 +6,8 @@ clocks or why a replica takes long. `handlers` calls it at every change of deman
 Up: a replica takes `slots` requests and `targetQueueDepth` more; that alone sizes a deployment of
 which nothing is known. Once a service rate is known, arrivals size it: replicas for the rate within
 the wait goal, and those that the backlog is worth (`backlog`). Starting replicas count as ready.
-Down: when nothing waits, to the most needed for `idleTimeout`, or a little more than a cold start
-once the rate is known (ski rental). To zero: after the time that past gaps say costs least at the
+Down: when nothing waits, to the most needed for `idleTimeout`, or for a few cold starts once the
+rate is known (ski rental). To zero: after the time that past gaps say costs least at the
 price that holds the goal (`gaps`, `wakes`), at most `idleTimeout`.
 """
 
@@ -17,13 +17,16 @@ import math
 from dataclasses import dataclass, field, replace
 
 from stoker_api.conditions import Reason
-from stoker_operator.decide.backlog import HOLD_COLD_STARTS, size_backlog, wait_goal_s
-from stoker_operator.decide.capacity import USED_SHARE, plan_rate_per_s
+from stoker_operator.decide.backlog import size_backlog, wait_goal_s
+from stoker_operator.decide.capacity import USED_SHARE, full_rate_per_s, plan_rate_per_s
 from stoker_operator.decide.history import History
 from stoker_operator.decide.observed import ObservedDemand, Policy
 
 SLACK = 0.05
 """Part of a replica that is not worth another one."""
+TOLERANCE = 0.1
+"""A fleet that is off by no more than this share is left alone: of tens of replicas one is noise.
+The share is that of Kubernetes' HorizontalPodAutoscaler."""
 SHORTEST_AWAKE_S = 70.0
 """Nobody is made to wait for a wake sooner after the last request: a little more than the minute
 for which Knative keeps a last replica, so that wakes are never more than there."""
@@ -31,6 +34,10 @@ SHORTEST_HOLD_S = 20.0
 """Replicas are kept at least this long, so that two looks at noise do not flap."""
 CAPACITY_AGE_S = 10.0
 """How old a planned rate may become: sizes of requests drift slowly."""
+SHORTEST_IDLE_S = 1.0
+"""Nor where a wake is short: a program that calls again at once finds its replica."""
+ANSWER_TOKENS = 256.0
+"""An answer is taken for a quarter of its prompt and no longer than this, until the first ended."""
 PROMPT_DOWN_S = 5.0
 """Idle time after which a replica goes when the next request can be told."""
 
@@ -47,8 +54,8 @@ class ScaleState:
     """Why replicas were last added, for as long as requests wait for them."""
     history: History = field(default_factory=History)
     """What arrivals have looked like."""
-    planned: tuple[float, float] | None = None
-    """When a replica's rate was last planned, and the requests a second."""
+    planned: tuple[float, float, float] | None = None
+    """When a replica's rate was last planned, and the requests a second: within the goals, full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,31 +93,28 @@ def _remember(
     policy: Policy, demand: ObservedDemand, state: ScaleState, now: float, asleep: bool
 ) -> ScaleState:
     asleep = asleep and not _wakes_in_time(policy)
-    history = state.history.seen(demand, policy.slots, now, _wake_s(policy), asleep)
+    history = state.history.seen(policy, demand, now, asleep)
     planned = state.planned
     if planned is None or now >= planned[0] + CAPACITY_AGE_S:
-        rate = _plan(policy, history)
-        planned = (now, rate) if rate is not None else planned
+        rates = _plan(policy, history)
+        planned = (now, *rates) if rates is not None else planned
     return ScaleState(state.surplus_since, state.surplus_peak, state.raised, history, planned)
-
-
-def _wake_s(policy: Policy) -> float:
-    """How long the first replica takes."""
-    return policy.cold_start_s if policy.first_wake_s is None else policy.first_wake_s
 
 
 def _wakes_in_time(policy: Policy) -> bool:
     """Whether requests that meet a wake are answered within the wait goal all the same."""
-    return _wake_s(policy) <= wait_goal_s(policy) / 2
+    return policy.wake_s <= wait_goal_s(policy) / 2
 
 
-def _plan(policy: Policy, history: History) -> float | None:
-    """Requests a second for one replica: calibrated, else measured."""
-    if policy.model is not None and history.sizes.mean_tokens:
-        outputs = history.outputs.mean_tokens or history.sizes.mean_tokens / 4
-        return plan_rate_per_s(policy.model, history.sizes, outputs, policy.slots)
+def _plan(policy: Policy, history: History) -> tuple[float, float] | None:
+    """Requests a second for one replica, within the goals and full: calibrated, else measured."""
+    sizes = history.sizes
+    if policy.model is not None and sizes.mean_tokens:
+        outputs = history.outputs.mean_tokens or min(ANSWER_TOKENS, sizes.mean_tokens / 4)
+        figures = policy.model, sizes, outputs, policy.slots
+        return plan_rate_per_s(*figures), full_rate_per_s(*figures)
     measured = history.service_rate_per_s()
-    return None if measured is None else USED_SHARE * measured
+    return None if measured is None else (USED_SHARE * measured, measured)
 
 
 def _level(replicas: float) -> int:
@@ -123,12 +127,14 @@ def _needed_replicas(
     in_flight = demand.queued + demand.running
     if state.planned is None:
         return -(-in_flight // (policy.slots + policy.target_queue_depth))
-    history, rate = state.history, state.planned[1]
+    history, (_, rate, full) = state.history, state.planned
     needed = _level(history.rate_per_s() / rate)
+    if replicas < needed <= (1 + TOLERANCE) * replicas:
+        needed = replicas
     if not in_flight:
         return min(needed, replicas)
     if demand.queued:
-        backlog = size_backlog(policy, demand, replicas, history.recent_rate_per_s(), rate)
+        backlog = size_backlog(policy, demand, replicas, history.recent_rate_per_s(), full)
         needed = max(needed, round(backlog))
         if _stuck(policy, replicas, demand):
             needed = max(needed, replicas + 1)
@@ -239,15 +245,17 @@ def _decide_idle(
 
 def _awake(policy: Policy, state: ScaleState) -> tuple[float, Reason]:
     """How long idle replicas stay, and the reason for which they go."""
-    gaps = state.history.gaps
+    history = state.history
+    best_s = history.gaps.keep_awake_s(policy.wake_s, history.wakes.price(policy.miss_price))
+    if best_s is None:
+        return policy.idle_timeout_s, Reason.IDLE_TIMEOUT
     if _wakes_in_time(policy):
-        best_s = gaps.keep_awake_s(_wake_s(policy), 0.0)
+        best_s = max(policy.wake_s, SHORTEST_IDLE_S)
+    elif _expected(policy, state) is not None:
+        best_s = PROMPT_DOWN_S
     else:
-        best_s = gaps.keep_awake_s(_wake_s(policy), state.history.wakes.price(policy.miss_price))
-        if best_s is not None:
-            clock = _expected(policy, state) is not None
-            best_s = PROMPT_DOWN_S if clock else max(best_s, SHORTEST_AWAKE_S)
-    if best_s is None or best_s >= policy.idle_timeout_s:
+        best_s = max(best_s, SHORTEST_AWAKE_S)
+    if best_s >= policy.idle_timeout_s:
         return policy.idle_timeout_s, Reason.IDLE_TIMEOUT
     return best_s, Reason.IDLE_COST
 
@@ -265,6 +273,8 @@ def _shed_surplus(
     if since is None or peak >= replicas:
         since, peak = now, keep
     until = since + hold_s
+    if now >= until and peak >= (1 - TOLERANCE) * replicas:
+        since, peak, until = now, keep, now + hold_s
     if now < until:
         message = "Fewer replicas would do, but not yet for long enough."
         state = replace(state, surplus_since=since, surplus_peak=peak, raised=None)
@@ -275,8 +285,8 @@ def _shed_surplus(
 
 
 def _hold_s(policy: Policy) -> float:
-    """How long a surplus is kept: as long as it would take to come back."""
-    return min(policy.idle_timeout_s, max(HOLD_COLD_STARTS * policy.cold_start_s, SHORTEST_HOLD_S))
+    """How long a surplus is kept: as long as a request that misses it is worth (ski rental)."""
+    return min(policy.idle_timeout_s, max(policy.miss_price * policy.cold_start_s, SHORTEST_HOLD_S))
 
 
 def _bounded(policy: Policy, decision: ScaleDecision) -> ScaleDecision:

@@ -14,9 +14,6 @@ from stoker_operator.decide.observed import ObservedDemand, Policy
 
 WAIT_GOAL_S = 2.0
 """Seconds to the first token that are aimed at where no calibration says otherwise."""
-HOLD_COLD_STARTS = 2.0
-"""Cold starts for which a surplus is kept: as long as to lack it would cost (ski rental), one for
-the start and as much again for those who wait meanwhile."""
 
 
 def wait_goal_s(policy: Policy) -> float:
@@ -29,12 +26,12 @@ def size_backlog(
 ) -> float:
     """Replicas wanted in a cold start from now; 0 where those there are clear the queue by then.
 
-    `arriving` and `served` are requests a second, in all and by one replica. n replicas clear what
-    is left in left / (n·served - arriving) seconds, and who comes meanwhile misses the goal. One
-    more costs its start and its hold, 1 + 2 cold starts; a miss is worth `miss_price` of them.
-    The sum is least at n·served = arriving + √(price / 3 · arriving · left · served); nobody
+    `arriving` and `served` are requests a second, in all and by one full replica. n replicas clear
+    what is left in left / (n·served - arriving) seconds, and who comes meanwhile misses the goal.
+    A miss is worth p = `miss_price` cold starts, one more replica its start and its hold, 1 + p.
+    The sum is least at n·served = arriving + √(p / (1 + p) · arriving · left · served); nobody
     needs it faster than the goal. Example: 250 wait, 10 come and 11 are served a second: √ says
-    166, the goal of 2 s says 125, so (10 + 125) / 11 = 12 replicas.
+    144, the goal of 2 s says 125, so (10 + 125) / 11 = 12 replicas.
     """
     cold_s = policy.cold_start_s
     lasted_s = min(cold_s, demand.oldest_wait_s)
@@ -43,6 +40,6 @@ def size_backlog(
     left = demand.queued + arriving * lasted_s - done
     if left <= 0:
         return 0.0
-    price = policy.miss_price / (1 + HOLD_COLD_STARTS)
+    price = policy.miss_price / (1 + policy.miss_price)
     worth = math.sqrt(price * arriving * left * served)
     return (arriving + min(worth, left / wait_goal_s(policy))) / served

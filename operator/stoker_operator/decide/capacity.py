@@ -14,7 +14,7 @@ import math
 from stoker_operator.decide.history import Sizes
 from stoker_operator.decide.replica import ReplicaModel
 
-WAIT_SHARE = 0.6
+WAIT_SHARE = 0.5
 """Mean wait of one queue as a share of the goal. Waits fall off about exponentially, and requests
 go to the emptiest replica, so that few of those who wait at all reach the goal."""
 USED_SHARE = 0.8
@@ -37,6 +37,18 @@ def plan_rate_per_s(model: ReplicaModel, sizes: Sizes, output_tokens: float, slo
         else:
             high = rate
     return low
+
+
+def full_rate_per_s(model: ReplicaModel, sizes: Sizes, output_tokens: float, slots: int) -> float:
+    """Requests a second that one replica ends while a queue keeps its slots full.
+
+    Each takes the steps of its prompt or its share of the steps of answers, whichever are more.
+    Long prompts leave several times the rate that their wait goal allows: a backlog is cleared by
+    fewer replicas than hold the goal.
+    """
+    steps = max(1.0, sizes.mean_tokens / model.chunk_tokens, output_tokens / slots)
+    step_s = model.step_s + model.step_per_seq_s * output_tokens / steps
+    return 1 / (sizes.mean_tokens / model.prefill_tokens_s + steps * step_s)
 
 
 def _carries(

@@ -3,6 +3,8 @@
 Knows running totals and instants; keeps a few decayed sums, so that its size is bounded and a look
 costs the same after a year as after a minute. Does not know replicas or limits; the autoscaler asks
 it. Decayed sums stand for windows: with the time constant τ they see what a window of 2τ sees.
+Three of them are measured in cold starts: what is ordered now helps a cold start from now, when
+what lasts shorter is over, and noise is told from change by looking back on several.
 """
 
 from __future__ import annotations
@@ -11,11 +13,15 @@ import math
 from dataclasses import dataclass, field, replace
 
 from stoker_operator.decide.gaps import EDGES_S, Gaps
-from stoker_operator.decide.observed import ObservedDemand
+from stoker_operator.decide.observed import ObservedDemand, Policy
 from stoker_operator.decide.wakes import Wakes
 
-FAST_S, MIDDLE_S, SLOW_S = 4.0, 15.0, 30.0
-"""Time constants of the three rates: windows of about 8, 30 and 60 s."""
+FAST_S = 4.0
+"""Time constant of the shortest window, about 8 s: it shows bursts."""
+SLOW, LONG = 4.0, 16.0
+"""Time constants of the two long windows, in those of the middle one, which sees a cold start."""
+SURE = 3.0
+"""Standard deviations from which a shorter window contradicts a longer one."""
 SIZE_SHARE = 0.002
 """Weight of one request in the mean sizes: they follow the last 500, for the spread of long prompts
 takes hundreds of them to tell."""
@@ -71,8 +77,13 @@ class History:
     filled: float = 1.0
     """Share of the short window that the arrivals since the last gap have had time to fill."""
     fast: float = 0.0
+    middle_s: float = 15.0
+    """Time constant of the middle window: half of a cold start, never less than the shortest."""
+    begun_at: float = 0.0
+    """When requests came after a silence of a cold start, which ends what longer windows know."""
     middle: float = 0.0
     slow: float = 0.0
+    long: float = 0.0
     sizes: Sizes = field(default_factory=Sizes)
     """Of prompts."""
     outputs: Sizes = field(default_factory=Sizes)
@@ -83,11 +94,11 @@ class History:
     wakes: Wakes = field(default_factory=Wakes)
 
     def seen(
-        self, demand: ObservedDemand, slots: int, now: float, wake_s: float, asleep: bool = False
+        self, policy: Policy, demand: ObservedDemand, now: float, asleep: bool = False
     ) -> History:
         """The history after a look at the demand; a clock that went back counts as no time.
 
-        A wake makes requests wait for `wake_s`; `asleep` says that nothing ran for those that came.
+        `asleep` says that nothing ran for those that came.
         """
         if self.at is None:
             return self._begun(demand, now)
@@ -99,10 +110,16 @@ class History:
         ended = max(0, self.in_flight + came - in_flight)
         tokens = max(0, demand.arrived_tokens - self.tokens)
         made = max(0, demand.completed_tokens - self.completed_tokens)
-        served, served_replica_s = self._served(demand, slots, ended, elapsed_s)
+        served, served_replica_s = self._served(demand, policy.slots, ended, elapsed_s)
+        middle_s, wake_s = max(FAST_S, policy.cold_start_s / 2), policy.wake_s
         busy, gaps = bool(in_flight or came), self.gaps
         decay = math.exp(-elapsed_s / FAST_S)
-        begun = busy and gaps.idle_at is not None and now >= gaps.idle_at + EDGES_S[0]
+        silent_s = now - gaps.idle_at if busy and gaps.idle_at is not None else 0.0
+        begun, anew = silent_s >= EDGES_S[0], silent_s >= 2 * middle_s
+        fade = math.exp(-elapsed_s / (LONG * middle_s))
+        middle = self.middle * fade**LONG
+        slow = middle if anew else self.slow * fade ** (LONG / SLOW)
+        long = middle if anew else self.long * fade
         return History(
             at=now,
             arrivals=demand.arrivals,
@@ -110,9 +127,12 @@ class History:
             completed_tokens=demand.completed_tokens,
             in_flight=in_flight,
             filled=LEAST_FILLED if begun else 1 - (1 - self.filled) * decay,
+            begun_at=now if anew else self.begun_at,
             fast=self.fast * decay + came,
-            middle=self.middle * math.exp(-elapsed_s / MIDDLE_S) + came,
-            slow=self.slow * math.exp(-elapsed_s / SLOW_S) + came,
+            middle_s=middle_s,
+            middle=middle + came,
+            slow=slow + came,
+            long=long + came,
             sizes=self.sizes.with_sum(came, tokens),
             outputs=self.outputs.with_sum(ended, made),
             served=served,
@@ -122,33 +142,37 @@ class History:
         )
 
     def rate_per_s(self) -> float:
-        """Arrivals a second to be ready for: the longer windows and their noise, or a sure burst.
+        """Arrivals a second to be ready for.
 
-        With n arrivals in a window the true rate lies within n ± √n about two times of three: long
-        windows are read with +√n so as not to start short, the short one with −√n so that three
-        requests in a row are no burst.
+        The rate of the longest window, moved only as far as shorter ones contradict it, the sums of
+        steady traffic being read over minutes and a change within a cold start (the idea of ADWIN,
+        Bifet and Gavaldà, "Learning from time-changing data with adaptive windowing", SDM 2007). A
+        shortage lasts for a cold start: one standard deviation of what comes in it is added. Of a
+        burst, what its few seconds prove counts: three requests in a row do not.
         """
-        middle, slow = 2 * self.middle, 2 * self.slow
-        rate = max(
-            (middle + math.sqrt(middle)) / (2 * MIDDLE_S),
-            (slow + math.sqrt(slow)) / (2 * SLOW_S),
-            self.burst_per_s(),
-        )
-        return rate if slow > 3 else min(rate, 0.1)
+        came, window_s = self._window(self.long, LONG)
+        rate = came / window_s
+        for window in (self._window(self.slow, SLOW), (2 * self.middle, 2 * self.middle_s)):
+            least, most = _likely_per_s(*window)
+            rate = min(max(rate, least), most)
+        rate += math.sqrt(rate / (2 * self.middle_s))
+        burst = _likely_per_s(*_seen_in(self.fast, FAST_S, self.filled))[0]
+        return max(rate, burst) if self.slow > 3 else min(rate, 0.1)
 
     def recent_rate_per_s(self) -> float:
         """Arrivals a second just now: the middle window, or a burst that is no noise."""
-        return max(self.middle / MIDDLE_S, self.burst_per_s())
+        return max(self.middle / self.middle_s, self.burst_per_s())
 
     def burst_per_s(self) -> float:
-        """Arrivals a second of a burst that is no noise, from the first second after a gap on.
+        """Arrivals a second of a burst that is no noise, from the first second after a gap on."""
+        came, window_s = _seen_in(self.fast, FAST_S, self.filled)
+        return (came - math.sqrt(came)) / window_s if came > 4 else 0.0
 
-        A window of 2τ that filled to the share f holds what came in 2τf / (2 - f).
-        """
-        came = 2 * self.fast / (2 - self.filled)
-        if came <= 4:
-            return 0.0
-        return (came - math.sqrt(came)) * (2 - self.filled) / (2 * FAST_S * self.filled)
+    def _window(self, came: float, length: float) -> tuple[float, float]:
+        """What came in how many seconds of a long window, which fills from the beginning on."""
+        since_s = max(2 * self.middle_s, (self.at or 0.0) - self.begun_at)
+        time_s = length * self.middle_s
+        return _seen_in(came, time_s, 1 - math.exp(-since_s / time_s))
 
     def service_rate_per_s(self) -> float | None:
         """Requests a second that a full replica ends, measured; nothing before enough ended."""
@@ -162,6 +186,7 @@ class History:
         return replace(
             self,
             at=now,
+            begun_at=now,
             arrivals=demand.arrivals,
             tokens=demand.arrived_tokens,
             completed_tokens=demand.completed_tokens,
@@ -178,3 +203,14 @@ class History:
         fade = math.exp(-elapsed_s / SERVED_S)
         replica_s = elapsed_s * demand.running / slots
         return self.served * fade + ended, self.served_replica_s * fade + replica_s
+
+
+def _seen_in(came: float, time_s: float, filled: float) -> tuple[float, float]:
+    """Requests and seconds: a window 2τ that filled to the share f holds those of 2τf / (2 - f)."""
+    return 2 * came / (2 - filled), 2 * time_s * filled / (2 - filled)
+
+
+def _likely_per_s(came: float, window_s: float) -> tuple[float, float]:
+    """The rates of which a count is within `SURE` deviations, which are the roots of the means."""
+    middle, width = came + SURE**2 / 2, SURE * math.sqrt(came + SURE**2 / 4)
+    return (middle - width) / window_s, (middle + width) / window_s

@@ -118,6 +118,11 @@ class Policy:
     model: ReplicaModel | None = None
     """How fast a replica is, where it was calibrated."""
 
+    @property
+    def wake_s(self) -> float:
+        """How long the first replica takes."""
+        return self.cold_start_s if self.first_wake_s is None else self.first_wake_s
+
 
 def derive_policy(spec: LLMDeploymentSpec) -> Policy:
     """The scaling rules of a spec, defaults filled in."""

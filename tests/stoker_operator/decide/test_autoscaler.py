@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from stoker_api.conditions import Reason
 from stoker_operator.decide.autoscaler import ScaleDecision, ScaleState, decide_scale
 from stoker_operator.decide.gaps import Gaps
-from stoker_operator.decide.history import History
+from stoker_operator.decide.history import History, Sizes
 from stoker_operator.decide.observed import ObservedDemand, Policy
+from stoker_operator.decide.replica import ReplicaModel
 from support.builders import make_demand
 
 NOW = 1000.0
@@ -206,7 +207,7 @@ def _lonely(idle_at: float) -> ScaleState:
 
 @pytest.mark.parametrize(
     ("first_wake_s", "idle_s", "left"),
-    [(None, 6, 1), (None, 69, 1), (None, 70, 0), (1.0, 4, 1), (1.0, 6, 0), (1.5, 6, 1)],
+    [(None, 6, 1), (None, 69, 1), (None, 70, 0), (0.2, 0.9, 1), (0.2, 1, 0), (1.5, 6, 1)],
     ids=["at once", "nearly", "after a minute", "parked, at once", "parked", "not quite in time"],
 )
 def test_the_reason_for_an_early_sleep_names_the_gaps(
@@ -219,11 +220,16 @@ def test_the_reason_for_an_early_sleep_names_the_gaps(
     assert decision.reason == (Reason.IDLE_WINDOW if left else Reason.IDLE_COST)
 
 
+def test_no_knowledge_of_gaps_outlasts_the_idle_timeout() -> None:
+    decision = _decide(1, make_demand(active_at=NOW - 30), Policy(idle_timeout_s=30), _lonely(NOW))
+    assert (decision.replicas, decision.reason) == (0, Reason.IDLE_TIMEOUT)
+
+
 def test_a_surplus_outlasts_the_early_sleep_of_a_parked_replica() -> None:
     policy = Policy(idle_timeout_s=300, first_wake_s=1.0, cold_start_s=25)
     demand = make_demand(active_at=NOW - 6)
     assert _decide(2, demand, policy, _lonely(NOW - 6)).replicas == 2
-    gone = decide_scale(policy, 2, demand, _lonely(NOW - 6), NOW + 60)
+    gone = decide_scale(policy, 2, demand, _lonely(NOW - 6), NOW + 70)
     assert (gone.replicas, gone.reason) == (0, Reason.IDLE_COST)
 
 
@@ -240,14 +246,44 @@ def test_a_minimum_is_never_left_for_an_expected_request() -> None:
     gaps = Gaps(recent_s=(600.0,) * 6, weights=(0.0,) * 12 + (6.0,) + (0.0,) * 6, idle_at=NOW)
     state = ScaleState(history=History(at=NOW - 1, gaps=gaps))
     policy = Policy(min_replicas=1, idle_timeout_s=300, cold_start_s=25)
-    decision = _decide(2, make_demand(active_at=NOW - 60), policy, state)
+    decision = _decide(2, make_demand(active_at=NOW - 80), policy, state)
     assert (decision.replicas, decision.reason) == (1, Reason.IDLE_COST)
 
 
 def test_a_measured_service_rate_sizes_where_nothing_was_calibrated() -> None:
     history = History(
-        at=NOW - 1, arrivals=600, slow=300.0, middle=150.0, served=100.0, served_replica_s=50.0
-    )
+        at=NOW - 1, arrivals=600, long=2000.0, slow=500.0, middle=125.0, middle_s=12.5,
+        served=100.0, served_replica_s=50.0,
+    )  # fmt: skip
     demand = make_demand(running=20, arrivals=610, active_at=NOW)
     decision = _decide(1, demand, Policy(cold_start_s=25), ScaleState(history=history))
     assert decision.replicas >= 6
+
+
+def _needing_eleven() -> tuple[ObservedDemand, ScaleState]:
+    history = History(at=NOW, long=2000.0, slow=500.0, middle=125.0, middle_s=12.5, in_flight=9)
+    rate = history.rate_per_s() / 10.5
+    watched = ScaleState(NOW - 100, 11, history=history, planned=(NOW, rate, rate))
+    return make_demand(running=9, active_at=NOW), watched
+
+
+@pytest.mark.parametrize(
+    ("replicas", "wanted"), [(9, 11), (10, 10), (11, 11), (12, 12), (13, 11)],
+    ids=["too few", "one short", "enough", "one over", "too many"],
+)  # fmt: skip
+def test_a_fleet_of_tens_is_not_changed_for_one(replicas: int, wanted: int) -> None:
+    demand, state = _needing_eleven()
+    assert _decide(replicas, demand, Policy(max_replicas=50, cold_start_s=25), state).replicas == (
+        wanted
+    )
+
+
+def test_long_prompts_are_not_taken_for_the_promise_of_long_answers() -> None:
+    model = ReplicaModel(16000, 0.008, 0.00025, 512)
+    rates = []
+    for outputs in (Sizes(), Sizes(256, 0, 500)):
+        history = History(at=NOW - 1, sizes=Sizes(13000, 13000.0**2, 500), outputs=outputs)
+        demand = make_demand(running=1, active_at=NOW)
+        state = ScaleState(history=history)
+        rates.append(_decide(1, demand, Policy(model=model), state).state.planned)
+    assert rates[0] == rates[1] is not None

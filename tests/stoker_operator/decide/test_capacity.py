@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker_operator.decide.capacity import plan_rate_per_s
+from stoker_operator.decide.capacity import full_rate_per_s, plan_rate_per_s
 from stoker_operator.decide.history import Sizes
 from stoker_operator.decide.replica import ReplicaModel
 
@@ -51,6 +51,25 @@ def test_tokens_that_would_come_too_slowly_bound_the_rate() -> None:
     patient = ReplicaModel(16000, 0.03, 0.001, 512, token_goal_s=0.2)
     sizes = Sizes(100, 0)
     assert plan_rate_per_s(slow, sizes, 200, 32) < 0.8 * plan_rate_per_s(patient, sizes, 200, 32)
+
+
+@pytest.mark.parametrize(
+    ("mean", "output", "expected"),
+    [(512, 320, 1 / (0.032 + 10 * 0.016)), (5120, 20, 1 / (0.32 + 10 * 0.0085))],
+    ids=["32 answers share each step", "a prompt of ten chunks"],
+)
+def test_a_full_replica_ends_what_its_steps_allow(
+    mean: float, output: float, expected: float
+) -> None:
+    assert full_rate_per_s(MODEL, Sizes(mean), output, 32) == pytest.approx(expected)
+
+
+@given(st.floats(10, 20000), st.floats(0, 5), st.floats(1, 2000))
+def test_a_full_replica_is_never_slower_than_one_that_holds_the_goals(
+    mean: float, variation: float, output: float
+) -> None:
+    full = full_rate_per_s(MODEL, Sizes(mean), output, 32)
+    assert full >= _rate(mean, variation, output) * 0.999
 
 
 @given(st.floats(10, 20000), st.floats(0, 5), st.floats(1, 2000), st.floats(1.1, 3))

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker_operator.decide.history import LEAST_FILLED, History, Sizes
-from stoker_operator.decide.observed import ObservedDemand
+from stoker_operator.decide.observed import ObservedDemand, Policy
 from support.builders import make_demand
 
-WAKE_S = 25.0
+POLICY = Policy(slots=4, cold_start_s=25)
 
 
 def _seen(history: History, demand: ObservedDemand, now: float, asleep: bool = False) -> History:
-    return history.seen(demand, 4, now, WAKE_S, asleep)
+    return history.seen(POLICY, demand, now, asleep)
 
 
 def _arriving(rate_per_s: float, seconds: int, history: History | None = None) -> History:
@@ -33,6 +33,34 @@ def test_a_steady_rate_is_found_with_room_for_noise() -> None:
     assert 10 < history.rate_per_s() < 13
 
 
+def test_a_steady_rate_needs_no_more_than_a_cold_start_to_be_found() -> None:
+    assert all(9 < _arriving(10, seconds).rate_per_s() < 13 for seconds in (60, 120, 240, 900))
+
+
+def test_what_one_short_window_shows_of_chance_moves_nothing() -> None:
+    steady = _arriving(10, 900)
+    clump = _seen(steady, make_demand(running=1, arrivals=9020, active_at=901), 901.0)
+    assert clump.rate_per_s() < 1.05 * steady.rate_per_s()
+
+
+@pytest.mark.parametrize("factor", [0.3, 3.0], ids=["down", "up"])
+def test_a_change_is_followed_most_of_the_way_within_two_cold_starts(factor: float) -> None:
+    steady = _arriving(10, 900)
+    changed = _arriving(10 * factor, 50, steady)
+    left = (changed.rate_per_s() - 10 * factor) / (10 - 10 * factor)
+    assert -0.2 < left < 0.3
+
+
+def test_a_silence_of_a_cold_start_ends_what_long_windows_know() -> None:
+    busy = _arriving(10, 900)
+    rested = _seen(busy, make_demand(arrivals=busy.arrivals, active_at=900), 901.0)
+    for pause_s, known in ((20, True), (30, False)):
+        at = 901.0 + pause_s
+        woken = _seen(rested, make_demand(running=1, arrivals=busy.arrivals + 1, active_at=at), at)
+        assert (woken.long > 1000) is known
+        assert (woken.begun_at == at) is not known
+
+
 def test_three_requests_in_a_row_are_no_burst_but_a_hundred_are() -> None:
     assert _arriving(3, 1).rate_per_s() < 0.5
     assert _arriving(100, 1).rate_per_s() > 10
@@ -40,7 +68,7 @@ def test_three_requests_in_a_row_are_no_burst_but_a_hundred_are() -> None:
 
 def test_silence_fades_the_rate() -> None:
     history = _arriving(10, 60)
-    later = _seen(history, make_demand(arrivals=600, active_at=60), 600.0)
+    later = _seen(history, make_demand(arrivals=600, active_at=60), 1800.0)
     assert later.rate_per_s() < 0.01
 
 
@@ -110,15 +138,15 @@ def test_a_first_look_takes_totals_without_counting_them() -> None:
     assert (history.arrivals, history.tokens, history.slow) == (500, 9000, 0)
 
 
-weights = st.tuples(st.floats(0, 500), st.floats(0, 500), st.floats(0, 500))
+weights = st.tuples(*[st.floats(0, 500)] * 4)
 
 
 @given(weights, weights, st.floats(LEAST_FILLED, 1.0))
 def test_more_arrivals_never_mean_a_lower_rate(
     seen: tuple[float, ...], more: tuple[float, ...], filled: float
 ) -> None:
-    def rates(fast: float, middle: float, slow: float) -> tuple[float, float]:
-        history = History(fast=fast, middle=middle, slow=slow, filled=filled)
+    def rates(fast: float, middle: float, slow: float, long: float) -> tuple[float, float]:
+        history = History(fast=fast, middle=middle, slow=slow, long=long, filled=filled)
         return history.rate_per_s(), history.recent_rate_per_s()
 
     fewer, many = rates(*seen), rates(*map(sum, zip(seen, more, strict=True)))
