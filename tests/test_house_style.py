@@ -67,6 +67,7 @@ TOPICS = {
     "tests/stoker_runtime/engine/test_tripwire.py": "what models launch on GPUs",
     "tests/stoker_runtime/kernels/gpu/test_bench.py": "the bench that waits for a GPU",
     "tests/stoker_operator/decide/test_autoscaler_stories.py": "the autoscaler over simulated time",
+    "tests/stoker_operator/handlers/test_pool_chaos.py": "pools under everything at once",
 }
 """Tests of a room rather than of one module → what they are about."""
 
