@@ -1,16 +1,22 @@
-"""What keeping one replica awake can reach on a sparse trace: `bound.py TRACE`, three frontiers.
+"""What keeping one replica awake can reach on a sparse trace: `bound.py TRACE`, four frontiers.
 
 Knows gaps between requests and a stated replica; does not know our rules. Share of requests that
-meet no wake, at replica-seconds, for one time to stay awake, for the best time of every ten minutes
-chosen in hindsight, and for a choice that knows how long each gap will last. A rule that knows only
-the past lies near the first, and cannot pass the second unless ten minutes are not alike.
+meet no wake, at replica-seconds, by what the choice of the time to stay awake knows beforehand. Of
+all times the best is taken in hindsight, so each row is better than any rule that knows as much.
+
+Why a time is all there is to choose: the sparse traces draw the gaps of ten minutes from one law
+that is more uneven than chance (gamma or Weibull, coefficient of variation above 1). The longer
+such a gap has lasted, the longer it will last; so who has gone to sleep never gains by waking
+before the request, and the best rule that knows the law of the ten minutes is one time for them.
+Only the turn of ten minutes can be told, since each draw is stretched to fill its own: waking for
+every turn gave 84 instead of 81 % at 2.0 times the clairvoyant on the sparsest trace.
 """
 
 from __future__ import annotations
 
 import argparse
 import bisect
-import itertools
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,26 +82,31 @@ def _cost(gaps: list[Gap], awake_s: float, price_s: float) -> float:
 
 
 def _groups(gaps: list[Gap], key: Callable[[Gap], float]) -> list[list[Gap]]:
-    return [list(group) for _, group in itertools.groupby(gaps, key)]
+    groups = defaultdict(list)
+    for gap in gaps:
+        groups[key(gap)].append(gap)
+    return list(groups.values())
 
 
 def main() -> None:
-    """Print the three frontiers."""
+    """Print the four frontiers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("trace", type=Path)
     parser.add_argument("--clairvoyant", type=float, default=1.0, help="GPU-seconds to divide by")
     options = parser.parse_args()
     requests = read_trace(options.trace)
     busy_s, gaps = find_gaps(requests)
+    rates = Counter(request.at_s // WINDOW_S for request in requests)
     knowledge = {
-        "one time for all": [gaps],
-        "the best for every ten minutes": _groups(gaps, lambda gap: gap.at // WINDOW_S),
-        "knows each gap": [[gap] for gap in gaps],
+        "nothing": [gaps],
+        "how many come in these ten minutes": _groups(gaps, lambda gap: rates[gap.at // WINDOW_S]),
+        "the gaps of these ten minutes": _groups(gaps, lambda gap: gap.at // WINDOW_S),
+        "each gap": [[gap] for gap in gaps],
     }
     for name, groups in knowledge.items():
         points = dict.fromkeys(frontier(groups, busy_s, len(requests)))
         cells = (f"{met:.1f} @ {spent / options.clairvoyant:.3g}" for met, spent in points)
-        print(f"{name}: {', '.join(cells)}")
+        print(f"knows {name}: {', '.join(cells)}")
 
 
 if __name__ == "__main__":
