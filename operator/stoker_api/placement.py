@@ -27,7 +27,7 @@ class Resources(ApiModel):
 
     gpus: int = Field(default=1, ge=0, le=16)
     """GPUs of one replica. 0 runs the model on the CPU, which is fully supported, and right for
-    small models and for trying things out. This release serves 0 and 1."""
+    small models and for trying things out."""
     gpu_resource_name: ResourceName = "nvidia.com/gpu"
     """What the cluster calls a GPU, for device plugins that use another name."""
     cpu: Quantity | None = None

@@ -32,9 +32,6 @@ from stoker_operator.decide.shape import Shape, Stored, declared_quantization, d
 DEFAULT_GIB = 80.0
 COUNTS = (1, 2, 4, 8)
 """Numbers of GPUs that the table shows beside each other."""
-BY_HAND = (
-    "This release's operator gives a replica one GPU; `stoker serve --tensor-parallel` takes more."
-)
 
 
 def fit(
@@ -110,8 +107,6 @@ def _tell(shape: Shape, question: Question, output: Form) -> None:
         console.print(result.message, soft_wrap=True)
         for remedy in remedies:
             console.print(f"would fit with {remedy}", soft_wrap=True)
-        if question.gpus > 1 or any(remedy.startswith("resources.gpus") for remedy in remedies):
-            console.print(BY_HAND, soft_wrap=True)
     if not result.fits:
         raise typer.Exit(1)
 

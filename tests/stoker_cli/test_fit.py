@@ -113,8 +113,8 @@ def test_programs_get_the_same_as_json(checkpoint: Path) -> None:
     assert told["sums"]["weights_bytes"] == 2 * 8_030_261_248
 
 
-def test_several_gpus_are_offered_as_what_the_operator_does_not_serve_yet(checkpoint: Path) -> None:
+def test_several_gpus_are_offered_and_the_operator_takes_them(checkpoint: Path) -> None:
     result = CliRunner().invoke(app, ["fit", str(checkpoint), "--memory", "16"])
-    assert "operator gives a replica one GPU" in " ".join(result.output.split())
+    assert "would fit with resources.gpus: 2" in result.output
     asked = LLMDeployment.model_validate(make_deployment(resources={"gpus": 2}))
-    assert derive_problem(asked, {"models"}) is not None, "the hint is out of date"
+    assert derive_problem(asked, {"models"}) is None

@@ -24,8 +24,6 @@ def _unsupported_field(spec: LLMDeploymentSpec) -> Failure | None:
         return _unsupported("model.quantization", "FP8 on CPUs", "Auto, None, Int8 or Int4")
     if on_cpus and spec.engine.kv_cache_dtype == KvCacheDtype.FP8:
         return _unsupported("engine.kvCacheDtype", "FP8 on CPUs", "Auto or Int8")
-    if spec.resources.gpus > 1:
-        return _unsupported("resources.gpus", spec.resources.gpus, "0 or 1")
     return None
 
 

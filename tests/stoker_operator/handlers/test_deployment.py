@@ -46,6 +46,16 @@ async def test_a_wake_writes_the_pod_before_anything_else(world: OperatorWorld) 
     assert world.status.scaling.reason == "DemandAtZero"
 
 
+async def test_a_replica_gets_all_the_gpus_that_it_asks_for(world: OperatorWorld) -> None:
+    world.cluster.put(make_deployment(resources={"gpus": 4}))
+    world.demand(queued=1)
+    await world.settle()
+    [pod] = world.pods
+    [container] = pod["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "4"
+    assert "--tensor-parallel=4" in container["args"]
+
+
 async def test_a_wake_to_serving_and_back_to_zero(world: OperatorWorld) -> None:
     world.demand(queued=3)
     await world.settle()
