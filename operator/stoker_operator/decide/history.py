@@ -78,7 +78,8 @@ class History:
     """Share of the short window that the arrivals since the last gap have had time to fill."""
     fast: float = 0.0
     middle_s: float = 15.0
-    """Time constant of the middle window: half of a cold start, never less than the shortest."""
+    """Time constant of the middle window: half of a cold start, never less than the shortest. Sums
+    are scaled when it changes, so that a wake that was measured leaves the rate what it was."""
     begun_at: float = 0.0
     """When requests came after a silence of a cold start, which ends what longer windows know."""
     middle: float = 0.0
@@ -116,10 +117,10 @@ class History:
         decay = math.exp(-elapsed_s / FAST_S)
         silent_s = now - gaps.idle_at if busy and gaps.idle_at is not None else 0.0
         begun, anew = silent_s >= EDGES_S[0], silent_s >= 2 * middle_s
-        fade = math.exp(-elapsed_s / (LONG * middle_s))
-        middle = self.middle * fade**LONG
-        slow = middle if anew else self.slow * fade ** (LONG / SLOW)
-        long = middle if anew else self.long * fade
+        fade, grown = math.exp(-elapsed_s / (LONG * middle_s)), middle_s / self.middle_s
+        middle = self.middle * grown * fade**LONG
+        slow = middle if anew else self.slow * grown * fade ** (LONG / SLOW)
+        long = middle if anew else self.long * grown * fade
         return History(
             at=now,
             arrivals=demand.arrivals,
@@ -144,11 +145,11 @@ class History:
     def rate_per_s(self) -> float:
         """Arrivals a second to be ready for.
 
-        The rate of the longest window, moved only as far as shorter ones contradict it, the sums of
-        steady traffic being read over minutes and a change within a cold start (the idea of ADWIN,
-        Bifet and Gavaldà, "Learning from time-changing data with adaptive windowing", SDM 2007). A
-        shortage lasts for a cold start: one standard deviation of what comes in it is added. Of a
-        burst, what its few seconds prove counts: three requests in a row do not.
+        The rate of the longest window, moved only as far as shorter ones contradict it: steady
+        traffic is read over minutes, a change within a cold start (the idea of ADWIN, Bifet and
+        Gavaldà, "Learning from time-changing data with adaptive windowing", SDM 2007). A shortage
+        lasts for a cold start: one standard deviation of what comes in it is added. Of a burst,
+        what its few seconds prove counts: three requests in a row do not.
         """
         came, window_s = self._window(self.long, LONG)
         rate = came / window_s

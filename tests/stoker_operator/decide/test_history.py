@@ -51,6 +51,14 @@ def test_a_change_is_followed_most_of_the_way_within_two_cold_starts(factor: flo
     assert -0.2 < left < 0.3
 
 
+@pytest.mark.parametrize("cold_start_s", [2.0, 9.0, 100.0])
+def test_a_wake_that_was_measured_leaves_the_rate_what_it_was(cold_start_s: float) -> None:
+    steady = _arriving(10, 900)
+    policy = Policy(slots=4, cold_start_s=cold_start_s)
+    demand = make_demand(running=1, arrivals=9010, active_at=901)
+    assert steady.seen(policy, demand, 901.0).rate_per_s() == pytest.approx(10, rel=0.15)
+
+
 def test_a_silence_of_a_cold_start_ends_what_long_windows_know() -> None:
     busy = _arriving(10, 900)
     rested = _seen(busy, make_demand(arrivals=busy.arrivals, active_at=900), 901.0)
