@@ -153,12 +153,12 @@ class History:
         """
         came, window_s = self._window(self.long, LONG)
         rate = came / window_s
-        for window in (self._window(self.slow, SLOW), (2 * self.middle, 2 * self.middle_s)):
-            least, most = _likely_per_s(*window)
-            rate = min(max(rate, least), most)
+        rate = _moved_per_s(rate, *self._window(self.slow, SLOW))
+        rate = _moved_per_s(rate, 2 * self.middle, 2 * self.middle_s)
         rate += math.sqrt(rate / (2 * self.middle_s))
-        burst = _likely_per_s(*_seen_in(self.fast, FAST_S, self.filled))[0]
-        return max(rate, burst) if self.slow > 3 else min(rate, 0.1)
+        if self.slow <= 3:
+            return min(rate, 0.1)
+        return max(rate, _moved_per_s(rate, *_seen_in(self.fast, FAST_S, self.filled)))
 
     def recent_rate_per_s(self) -> float:
         """Arrivals a second just now: the middle window, or a burst that is no noise."""
@@ -211,7 +211,10 @@ def _seen_in(came: float, time_s: float, filled: float) -> tuple[float, float]:
     return 2 * came / (2 - filled), 2 * time_s * filled / (2 - filled)
 
 
-def _likely_per_s(came: float, window_s: float) -> tuple[float, float]:
-    """The rates of which a count is within `SURE` deviations, which are the roots of the means."""
-    middle, width = came + SURE**2 / 2, SURE * math.sqrt(came + SURE**2 / 4)
-    return (middle - width) / window_s, (middle + width) / window_s
+def _moved_per_s(rate: float, came: float, window_s: float) -> float:
+    """The rate, moved to the nearest of which this count is within `SURE` deviations."""
+    expected = rate * window_s
+    if (came - expected) ** 2 <= SURE**2 * expected:
+        return rate
+    width = SURE * math.sqrt(came + SURE**2 / 4)
+    return (came + SURE**2 / 2 + (width if came < expected else -width)) / window_s
