@@ -83,7 +83,8 @@ class Residents:
     @property
     def has_untried(self) -> bool:
         """Whether some are being read, or have not been tried yet."""
-        return self.next_untried() is not None or not all(d.is_set() for d in self._done.values())
+        all_read = all(done.is_set() for done in self._done.values())  # first: reading goes on
+        return not all_read or self.next_untried() is not None
 
     def next_untried(self) -> Config | None:
         """One that nobody has made a model of, as a small model to try."""
