@@ -63,7 +63,7 @@ class Process:
         children = Children(cluster, self._snapshot, key, host, _closed_to(settings))
         self._ports = HttpAdminPorts(lambda: lease.leads)
         pools = Pools(self._snapshot, Orders(self._ports), key)
-        self._herald = Herald(self._ports, self._ledger, pools.token)
+        self._herald = Herald(self._ports, self._ledger, self._snapshot, pools.token)
         self._world = World(
             cluster=cluster,
             snapshot=self._snapshot,
@@ -201,6 +201,7 @@ class Process:
 
     def _on_demand(self, key: str) -> None:
         self._reconciler.note_demand(key)
+        self._herald.point(key)
         self._deployments.hurry(key)
 
     def _on_announce(self, announcement: Announcement) -> None:

@@ -23,6 +23,20 @@ class Quiet:
     """After a replica was ordered; a wake that lasts longer hardly notices a few writes."""
     answering_s: float = 0.5
     """After a replica became ready: the prompts that waited for it are being computed."""
+    longest_s: float = 3.0
+    """In all: wakes may follow each other for ever, and somebody reads what is written."""
+
+    def begin_or_end(
+        self, until: float | None, since: float | None, now: float
+    ) -> tuple[float | None, float | None]:
+        """`until` within bounds, and since when it is quiet; `since` as returned last time.
+
+        Where it has been for too long it is not at this look, and may begin again after it.
+        """
+        if until is None or (since is not None and now >= since + self.longest_s):
+            return None, None
+        since = now if since is None else since
+        return min(until, since + self.longest_s), since
 
     def until(self, ordered: Iterable[float], ready: Iterable[float], now: float) -> float | None:
         """Until when only what requests wait for is written; nothing where that is over.

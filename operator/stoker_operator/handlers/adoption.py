@@ -114,7 +114,7 @@ class Adoption:
             metadata = pod["metadata"]
             if not pool_of(pod) or "deletionTimestamp" in metadata:
                 continue
-            if memory.quiet_until is None:
+            if not memory.is_quiet(now):
                 await self._share_key(pod, memory)
             if names.ANNOTATION_RELEASED_AT in metadata.get("annotations", {}):
                 await self._release.see_off(pod, now)

@@ -130,7 +130,6 @@ class DeploymentReconciler:
         demand = self._world.ledger.total(deployment.key, now)
         observed = self._observe(deployment, template, demand, now)
         memory = self._memory(deployment, observed)
-        memory.quiet_until = self._quiet_until(deployment, now)
         failed = await self._adoption.attend(deployment, template, memory, now)
         if failed is not None:
             await self._reporter.record(deployment, failed)
@@ -159,9 +158,12 @@ class DeploymentReconciler:
         await self._apply(deployment, orders, plan.delete, memory, now)
         if plan.create and heard_at is not None:
             DEMAND_TO_POD_SECONDS.observe(time.monotonic() - heard_at)
-        memory.quiet_until = self._quiet_until(deployment, now)
+        pods = self._world.snapshot.pods(deployment.key)
+        memory.quiet_until, memory.quiet_since = self._world.pools.quiet(
+            pods, memory.quiet_since, now
+        )
         nudge_at = None
-        if memory.quiet_until is None:
+        if not memory.is_quiet(now):
             nudge_at = await self._attend_pods(deployment, memory, now)
             await self._world.children.apply_services(deployment, now)
             await self._world.children.apply_budget(deployment, now)
@@ -170,10 +172,6 @@ class DeploymentReconciler:
         instants = (decision.wake_at, plan.wake_at, demand.changes_at, refresh_at, nudge_at)
         later = (*instants, memory.quiet_until, _retry_at(memory, now))
         return min((at for at in later if at), default=None)
-
-    def _quiet_until(self, deployment: LLMDeployment, now: float) -> float | None:
-        """Until when what no request waits for is left."""
-        return self._world.pools.quiet_until(self._world.snapshot.pods(deployment.key), now)
 
     def _observe(
         self, deployment: LLMDeployment, template: str, demand: DemandSum, now: float

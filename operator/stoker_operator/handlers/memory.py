@@ -41,8 +41,10 @@ class Memory:
     """Until when replicas are started fresh, because a standby failed."""
     written_at: float = 0.0
     """When the status was last written."""
+    quiet_since: float | None = None
+    """Since when a wake is not disturbed."""
     quiet_until: float | None = None
-    """Until when a wake is not to be disturbed."""
+    """Until when."""
     draft: LLMDeploymentStatus | None = None
     """The status that waits until a wake is over."""
     notes: tuple[Note, ...] = ()
@@ -55,6 +57,10 @@ class Memory:
     speed: SpeedHistory = field(default_factory=SpeedHistory)
     reported: dict[str, int] = field(default_factory=dict)
     """Steps of each pod at its last report of speed, by uid."""
+
+    def is_quiet(self, now: float) -> bool:
+        """Whether only what requests wait for is written."""
+        return self.quiet_until is not None and now < self.quiet_until
 
     def hear_speeds(
         self, observed: Observed, announced: Callable[[str], Announcement | None]

@@ -48,6 +48,8 @@ class PoolMemory:
     """Hash of what standbys are made from now."""
     made_at: dict[str, float] = field(default_factory=dict)
     """When standbys were made that have not settled yet, by uid."""
+    quiet_since: float | None = None
+    """Since when a wake of its pods is not disturbed."""
     guarded: bool = False
     """Its Secret and NetworkPolicy were written by this process."""
     rejection: Failure | None = None
@@ -116,11 +118,14 @@ class Pools:
         statuses = pod.get("status", {}).get("containerStatuses") or ()
         return any("running" in status.get("state", {}) for status in statuses)
 
-    def quiet_until(self, pods: Sequence[Manifest], now: float) -> float | None:
-        """Until when a wake of one of these pods should not be disturbed."""
+    def quiet(
+        self, pods: Sequence[Manifest], since: float | None, now: float
+    ) -> tuple[float | None, float | None]:
+        """Until when wakes of these pods are not to be disturbed, and since when they are not."""
         said = (self._snapshot.announced(pod["metadata"]["uid"]) for pod in pods)
         ready = (max(one.phases.values(), default=0.0) for one in said if one and one.is_ready)
-        return self._quiet.until(map(ordered_at, pods), ready, now)
+        until = self._quiet.until(map(ordered_at, pods), ready, now)
+        return self._quiet.begin_or_end(until, since, now)
 
     def order(self, pod: Manifest, path: str, body: str = "") -> Outcome | None:
         """See that a pod is told what to do; how that ended."""

@@ -87,7 +87,7 @@ class Reporter:
             memory.draft, memory.notes = after, (*memory.notes, *derive_notes(before, after))
         refresh_at: float | None = None
         if memory.draft is not None or (written != after and now >= memory.written_at + REFRESH_S):
-            if memory.quiet_until is None:
+            if not memory.is_quiet(now):
                 await self._write(deployment, after, memory, now)
         elif written != after:
             refresh_at = memory.written_at + REFRESH_S

@@ -105,7 +105,8 @@ class WarmPoolReconciler:
         memory.failures = derive_failures(memory.failures, observed, now)
         desired, name = memory.sizing.desired, pool.metadata.name
         plan = plan_rollout(name, desired, observed, memory.failures, now)
-        quiet_until = self._pools.quiet_until(self._snapshot.pool_pods(key), now)
+        pods = self._snapshot.pool_pods(key)
+        quiet_until, memory.quiet_since = self._pools.quiet(pods, memory.quiet_since, now)
         refill_at = next_refill_at(self._loading_since(key), now) or quiet_until
         create = () if refill_at is not None else plan.create
         refused_before = memory.rejection is not None and now >= memory.rejected_until

@@ -33,6 +33,26 @@ def test_quiet_lasts_from_an_order_until_after_the_first_answers(
     assert QUIET.until(ordered, ready, 100.0) == until
 
 
+def test_wakes_that_follow_each_other_for_ever_are_disturbed_now_and_then() -> None:
+    since, loud = None, []
+    for tick in range(100):
+        now = 0.5 * tick
+        until, since = QUIET.begin_or_end(now + 1.0, since, now)
+        if until is None:
+            loud.append(now)
+        else:
+            assert since is not None
+            assert now < until <= since + QUIET.longest_s
+    assert loud == [3.0 + 3.5 * n for n in range(14)]
+
+
+def test_quiet_that_ended_begins_anew() -> None:
+    until, since = QUIET.begin_or_end(11.0, None, 10.0)
+    assert (until, since) == (11.0, 10.0)
+    assert QUIET.begin_or_end(None, since, 11.0) == (None, None)
+    assert QUIET.begin_or_end(51.0, None, 50.0) == (51.0, 50.0)
+
+
 @given(INSTANTS, INSTANTS, st.floats(0, 1e9))
 def test_no_clock_makes_it_last(ordered: list[float], ready: list[float], now: float) -> None:
     until = QUIET.until(ordered, ready, now)

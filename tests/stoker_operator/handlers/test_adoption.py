@@ -10,7 +10,6 @@ import pytest
 from stoker_api import names
 from stoker_api.tokens import derive_token
 from stoker_operator.decide.pool_size import WakeHistory
-from stoker_operator.decide.quiet import Quiet
 from support.fake_cluster import FakeCluster, Killed
 from support.operator_world import KEY, make_claim, settle_each
 from support.pool_world import POOL, PoolWorld, make_pool, make_warm, name_of, owner_of
@@ -368,30 +367,3 @@ async def test_a_deployment_that_goes_while_its_pod_loads_leaves_the_pod_to_the_
     assert name_of(pod) not in [name_of(one) for one in world.standbys]
     assert len(world.standbys) == 1
     assert world.ports.orders("/unload") == []
-
-
-async def test_a_wake_is_not_disturbed_by_what_nobody_waits_for() -> None:
-    world = PoolWorld(quiet=Quiet()).add(make_pool(), make_warm())
-    world.now += 5
-    await world.fill()
-    before = len(world.cluster.writes)
-    world.demand(queued=1)
-    look_at = await world.settle()
-    assert [write[:2] for write in world.cluster.writes[before:]] == [("change", "Pod")]
-    assert look_at is not None
-    assert look_at <= world.now + 1.0
-    [pod] = world.of_deployment()
-    world.announce(pod, phases={"container": world.now, "firstToken": world.now + 0.1})
-    world.now += 0.2
-    world.demand(running=1, chat=1)
-    await world.settle()
-    assert len(world.cluster.writes) == before + 1
-    world.now += 2.0
-    await world.settle()
-    assert len(world.standbys) == 1  # the pool refills once the first answers are out
-    assert world.pool_status.adopted == 1
-    assert world.events[-2:] == ["DemandAtZero", "Serving"]
-    assert world.status.scaling is not None
-    change = world.status.scaling.changes[-1]
-    assert (change.from_replicas, change.to_replicas, change.reason) == (0, 1, "DemandAtZero")
-    assert world.status.last_cold_start is not None
