@@ -34,8 +34,6 @@ SHORTEST_HOLD_S = 20.0
 """Replicas are kept at least this long, so that two looks at noise do not flap."""
 CAPACITY_AGE_S = 10.0
 """How old a planned rate may become: sizes of requests drift slowly."""
-SHORTEST_IDLE_S = 1.0
-"""Nor where a wake is short: a program that calls again at once finds its replica."""
 ANSWER_TOKENS = 256.0
 """An answer is taken for a quarter of its prompt and no longer than this, until the first ended."""
 PROMPT_DOWN_S = 5.0
@@ -250,7 +248,7 @@ def _awake(policy: Policy, state: ScaleState) -> tuple[float, Reason]:
     if best_s is None:
         return policy.idle_timeout_s, Reason.IDLE_TIMEOUT
     if _wakes_in_time(policy):
-        best_s = max(policy.wake_s, SHORTEST_IDLE_S)
+        best_s = wait_goal_s(policy)  # who calls again at once finds the replica and its cache
     elif _expected(policy, state) is not None:
         best_s = PROMPT_DOWN_S
     else:

@@ -207,7 +207,7 @@ def _lonely(idle_at: float) -> ScaleState:
 
 @pytest.mark.parametrize(
     ("first_wake_s", "idle_s", "left"),
-    [(None, 6, 1), (None, 69, 1), (None, 70, 0), (0.2, 0.9, 1), (0.2, 1, 0), (1.5, 6, 1)],
+    [(None, 6, 1), (None, 69, 1), (None, 70, 0), (0.2, 1.9, 1), (0.2, 2, 0), (1.5, 6, 1)],
     ids=["at once", "nearly", "after a minute", "parked, at once", "parked", "not quite in time"],
 )
 def test_the_reason_for_an_early_sleep_names_the_gaps(
