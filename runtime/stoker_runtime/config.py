@@ -133,6 +133,8 @@ class Config:
                 raise ConfigInvalid(f"`{name}` must be one of {', '.join(choices)}, was {value!r}")
         for field in fields(self):
             _check_range(field.name, getattr(self, field.name))
+        if self.max_model_len == 1:
+            raise ConfigInvalid("`max_model_len` must be 0 (the model's own) or ≥ 2, was 1")
         if self.max_batched_tokens < self.max_num_seqs:
             raise ConfigInvalid(
                 "`max_batched_tokens` must be ≥ `max_num_seqs`, "

@@ -54,8 +54,15 @@ class EngineProcess:
         if code == -signal.SIGKILL:
             return "was killed by SIGKILL: most likely out of memory, so give the pod more"
         if code < 0:
-            return f"was killed by {signal.Signals(-code).name}"
+            return f"was killed by {_name(-code)}"
         return f"ended with exit code {code}"
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most of the real-time signals have none
+        return f"signal {number}"
 
 
 def spawn_engine(flags: Sequence[str], command: Sequence[str] = ENGINE_MODULE) -> EngineProcess:

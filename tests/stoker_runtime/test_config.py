@@ -97,6 +97,7 @@ def test_every_flag_is_a_field() -> None:
         ([*MODEL, "--port", "70000"], "`port` must be ≤ 65535, was 70000"),
         ([*MODEL, "--port", "-1"], "`port` must be ≥ 0, was -1"),
         ([*MODEL, "--max-num-seqs", "0"], "`max_num_seqs` must be ≥ 1, was 0"),
+        ([*MODEL, "--max-model-len", "1"], "`max_model_len` must be 0 .* or ≥ 2, was 1"),
         ([*MODEL, "--block-size", "0"], "`block_size` must be ≥ 1, was 0"),
         ([*MODEL, "--dtype", "fp8"], "`dtype` must be one of auto, .*float16, was 'fp8'"),
         ([*MODEL, "--device", "tpu"], "`device` must be one of auto, cpu, cuda, was 'tpu'"),

@@ -17,7 +17,7 @@ sock = socket.socket(fileno=int(sys.argv[2]))
 sock.sendall(' '.join(sys.argv[3:]).encode() + b' ' + str(os.getpgrp() == os.getpid()).encode())
 what = sock.recv(100).decode()
 if what == 'sleep': time.sleep(60)
-if what == 'kill': os.kill(os.getpid(), 9)
+if what.startswith('kill'): os.kill(os.getpid(), int(what[4:]))
 if what == 'abort': os.abort()
 sys.exit(int(what or 0))
 """
@@ -42,7 +42,8 @@ def test_it_gets_flags_and_a_socket_and_a_group_of_its_own(process: EngineProces
     [
         (b"0", "ended with exit code 0"),
         (b"7", "ended with exit code 7"),
-        (b"kill", "was killed by SIGKILL: most likely out of memory, so give the pod more"),
+        (b"kill40", "was killed by signal 40"),
+        (b"kill9", "was killed by SIGKILL: most likely out of memory, so give the pod more"),
         (b"abort", "was killed by SIGABRT"),
     ],
 )
