@@ -79,7 +79,7 @@ def wanted_address(pod: Manifest, announced: Announcement | None) -> str | None:
     if announced is not None:
         if announced.phase == "Draining":
             return present
-        return announced.address if announced.phase == "Ready" else None
+        return announced.address if announced.is_ready else None
     known = not is_of_pool(pod) and _condition(status, "Ready").get("status") == "True"
     if known and status.get("podIP"):
         ip = status["podIP"]
@@ -184,7 +184,7 @@ def _crash(
 
 def _is_ready(pod: Manifest, announced: Announcement | None) -> bool:
     if announced is not None:
-        return announced.phase == "Ready"
+        return announced.is_ready
     if is_of_pool(pod):
         return names.ANNOTATION_ADDRESS in pod["metadata"].get("annotations", {})
     return bool(_condition(pod.get("status", {}), "Ready").get("status") == "True")

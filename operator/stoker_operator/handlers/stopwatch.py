@@ -38,7 +38,7 @@ class Stopwatch:
         uid, metadata = pod["metadata"]["uid"], pod["metadata"]
         announced = self._snapshot.announced(uid)
         path = self._path_of(pod)
-        if uid in memory.timed or path is None or announced is None or announced.phase != "Ready":
+        if uid in memory.timed or path is None or announced is None or not announced.is_ready:
             return
         memory.timed.add(uid)
         if pool := pool_of(pod):

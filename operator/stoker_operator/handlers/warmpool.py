@@ -127,7 +127,7 @@ class WarmPoolReconciler:
         """When pods were taken that have not said yet that they are ready."""
         for pod in self._snapshot.pool_pods(key):
             announced = self._snapshot.announced(pod["metadata"]["uid"])
-            ready = announced is not None and announced.phase == "Ready"
+            ready = announced is not None and announced.is_ready
             if _serves(pod) and not ready and not is_leaving(pod):
                 yield taken_at(pod)
 
